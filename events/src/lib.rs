@@ -1,0 +1,38 @@
+//! Turns bytes into typed events and Arrow batches, and back.
+//!
+//! In: records of a log partition, lines of a file, the schemas of a registry or of `schemas/`.
+//! Out: Arrow batches of events, dead letters with a reason, Avro bodies in the Confluent wire format.
+//! Never: reads a clock or a disk. The registry client is the only part that touches a network.
+
+mod alert;
+mod codec;
+mod dead_letter;
+mod decode;
+mod encode;
+mod event;
+mod instant;
+mod kpi;
+mod money;
+mod partial;
+mod partition;
+mod records;
+mod registry;
+mod structure;
+mod time_text;
+mod validate;
+
+pub use alert::{Alert, AlertState, OffsetSpan, Severity};
+pub use codec::{CodecError, TopicCodec};
+pub use dead_letter::{DeadLetter, Reason, Stage};
+pub use decode::{DecodeError, Decoded, EventDecoder};
+pub use encode::encode_event;
+pub use event::{Event, EventType, event_schema};
+pub use instant::{EventTime, LogTime, Offset, Partition};
+pub use kpi::{Kpi, Measure, PaneState};
+pub use money::{Money, MoneyError};
+pub use partial::{Partial, PartialKind};
+pub use partition::partition_for_key;
+pub use records::{RecordBuffer, RecordView, Records};
+pub use registry::{RegistryConfig, RegistryError, Schemas, Subject, SubjectSchema};
+pub use time_text::{TimeTextError, parse_event_time};
+pub use validate::{Validation, ValidationRules};

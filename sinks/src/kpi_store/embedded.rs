@@ -1,0 +1,244 @@
+//! The KPI store in a local folder, inside this process.
+//!
+//! Keyspaces: `kpis` by model, then window start (newest first), then id, so that the newest panes of a model are one
+//! short forward scan; `alerts` by id; `alerts_by_time` orders their ids, newest first.
+//! Values are BSON: it keeps every float to the last bit, and infinities, which JSON does not.
+
+use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use mongodb::bson;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use sluice_events::{Alert, AlertState, EventTime, Kpi};
+use std::{
+    collections::HashMap,
+    fmt::Display,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// Bytes of blocks kept in memory for reading.
+const CACHE_BYTES: u64 = 16 << 20;
+/// Bytes of new values kept in memory, per keyspace, before they become a file.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Longer ids are cut and hashed: the storage takes no key above 64 KiB.
+const ID_BYTES_MAX: usize = 1024;
+
+/// [`KpiStore`] in a local folder. One process at a time.
+pub struct EmbeddedKpiStore {
+    dir: String,
+    db: Database,
+    kpis: Keyspace,
+    alerts: Keyspace,
+    alerts_by_time: Keyspace,
+    /// Held from the revision check to the end of the write, so that no newer pane slips in between.
+    writing: Mutex<()>,
+}
+
+impl EmbeddedKpiStore {
+    /// Opens the store in this folder, and makes it when it is not there.
+    ///
+    /// # Errors
+    /// When the folder cannot be read or written, or another process has it open.
+    pub fn open(dir: &Path) -> Result<Self, KpiStoreError> {
+        let fail = |error: fjall::Error| KpiStoreError {
+            store: dir.display().to_string(),
+            deed: "open",
+            message: match error {
+                fjall::Error::Locked => {
+                    "another process has it open; stop that one, or give this one another folder".to_owned()
+                }
+                other => other.to_string(),
+            },
+        };
+        let db = Database::builder(dir).cache_size(CACHE_BYTES).open().map_err(fail)?;
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+        Ok(Self {
+            dir: dir.display().to_string(),
+            kpis: db.keyspace("kpis", options).map_err(fail)?,
+            alerts: db.keyspace("alerts", options).map_err(fail)?,
+            alerts_by_time: db.keyspace("alerts_by_time", options).map_err(fail)?,
+            db,
+            writing: Mutex::new(()),
+        })
+    }
+
+    fn error(&self, deed: &'static str, error: impl Display) -> KpiStoreError {
+        KpiStoreError { store: self.dir.clone(), deed, message: error.to_string() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no memory of ours: after a panic the storage still holds whole batches only.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        deed: &'static str,
+        keyspace: &Keyspace,
+        key: &[u8],
+    ) -> Result<Option<T>, KpiStoreError> {
+        let bytes = keyspace.get(key).map_err(|e| self.error(deed, e))?;
+        bytes.map(|bytes| self.decode(deed, &bytes)).transpose()
+    }
+
+    fn decode<T: DeserializeOwned>(&self, deed: &'static str, bytes: &[u8]) -> Result<T, KpiStoreError> {
+        bson::deserialize_from_slice(bytes).map_err(|e| self.error(deed, e))
+    }
+
+    fn encode<T: Serialize>(&self, deed: &'static str, value: &T) -> Result<Vec<u8>, KpiStoreError> {
+        bson::serialize_to_vec(value).map_err(|e| self.error(deed, e))
+    }
+}
+
+/// The part of a stored pane that orders its updates.
+#[derive(Deserialize)]
+struct Revision {
+    version: i32,
+    sequence: i64,
+}
+
+impl KpiStore for EmbeddedKpiStore {
+    fn upsert_kpis(&self, kpis: &[Kpi]) -> Result<(), KpiStoreError> {
+        const DEED: &str = "write KPIs";
+        let _writing = self.lock();
+        let mut newest: HashMap<Vec<u8>, &Kpi> = HashMap::with_capacity(kpis.len());
+        for kpi in kpis {
+            let key = kpi_key(kpi);
+            match newest.get(&key) {
+                Some(other) if other.revision() >= kpi.revision() => {}
+                _ => {
+                    newest.insert(key, kpi);
+                }
+            }
+        }
+        let mut batch = self.db.batch();
+        for (key, kpi) in newest {
+            let stored: Option<Revision> = self.read(DEED, &self.kpis, &key)?;
+            if stored.is_none_or(|s| (s.version, s.sequence) < kpi.revision()) {
+                batch.insert(&self.kpis, key, self.encode(DEED, kpi)?);
+            }
+        }
+        batch.commit().map_err(|e| self.error(DEED, e))
+    }
+
+    fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, KpiStoreError> {
+        const DEED: &str = "read KPIs";
+        let Some((from, to)) = scan_bounds(query) else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in self.kpis.range(from..to) {
+            if found.len() >= query.limit {
+                break;
+            }
+            let value = entry.value().map_err(|e| self.error(DEED, e))?;
+            let kpi: Kpi = self.decode(DEED, &value)?;
+            if query.group.iter().all(|(name, value)| kpi.group.get(name).is_some_and(|v| v.as_ref() == Some(value))) {
+                found.push(kpi);
+            }
+        }
+        Ok(found)
+    }
+
+    fn upsert_alerts(&self, alerts: &[Alert]) -> Result<(), KpiStoreError> {
+        const DEED: &str = "write alerts";
+        let _writing = self.lock();
+        // One alert after the other: a later one in the list may build on an earlier one.
+        for alert in alerts {
+            let key = bounded(&alert.id);
+            let stored: Option<Alert> = self.read(DEED, &self.alerts, &key)?;
+            let mut alert = alert.clone();
+            let mut batch = self.db.batch();
+            if let Some(stored) = stored {
+                if stored.last_window > alert.last_window {
+                    continue;
+                }
+                if stored.state == AlertState::Acknowledged && alert.state == AlertState::Firing {
+                    alert.state = AlertState::Acknowledged;
+                }
+                if stored.first_window != alert.first_window {
+                    batch.remove(&self.alerts_by_time, alert_time_key(&stored));
+                }
+            }
+            batch.insert(&self.alerts_by_time, alert_time_key(&alert), key.clone());
+            batch.insert(&self.alerts, key, self.encode(DEED, &alert)?);
+            batch.commit().map_err(|e| self.error(DEED, e))?;
+        }
+        Ok(())
+    }
+
+    fn alerts(&self, query: &AlertQuery) -> Result<Vec<Alert>, KpiStoreError> {
+        const DEED: &str = "read alerts";
+        let mut found = Vec::new();
+        for entry in self.alerts_by_time.iter() {
+            if found.len() >= query.limit {
+                break;
+            }
+            let key = entry.value().map_err(|e| self.error(DEED, e))?;
+            let Some(alert) = self.read::<Alert>(DEED, &self.alerts, &key)? else { continue };
+            if query.state.is_none_or(|state| state == alert.state)
+                && query.model.as_ref().is_none_or(|model| *model == alert.model)
+            {
+                found.push(alert);
+            }
+        }
+        Ok(found)
+    }
+
+    fn acknowledge(&self, alert_id: &str) -> Result<Option<Alert>, KpiStoreError> {
+        const DEED: &str = "acknowledge an alert";
+        let _writing = self.lock();
+        let key = bounded(alert_id);
+        let Some(mut alert) = self.read::<Alert>(DEED, &self.alerts, &key)? else { return Ok(None) };
+        if alert.state == AlertState::Firing {
+            alert.state = AlertState::Acknowledged;
+            self.alerts.insert(key, self.encode(DEED, &alert)?).map_err(|e| self.error(DEED, e))?;
+            // What a person did is not written again by a replay.
+            self.db.persist(PersistMode::SyncAll).map_err(|e| self.error(DEED, e))?;
+        }
+        Ok(Some(alert))
+    }
+
+    fn flush(&self) -> Result<(), KpiStoreError> {
+        self.db.persist(PersistMode::SyncAll).map_err(|e| self.error("make durable", e))
+    }
+
+    fn ping(&self) -> Result<(), KpiStoreError> {
+        self.alerts.contains_key([0]).map(drop).map_err(|e| self.error("read", e))
+    }
+}
+
+/// Eight bytes whose byte order is that of time, newest first.
+fn newest_first(time: EventTime) -> [u8; 8] {
+    (!(time.get().cast_unsigned() ^ (1 << 63))).to_be_bytes()
+}
+
+/// The id itself, or its head and its hash when it is long.
+fn bounded(id: &str) -> Vec<u8> {
+    let bytes = id.as_bytes();
+    match bytes.get(..ID_BYTES_MAX) {
+        Some(head) => [head, &xxh3_128(bytes).to_be_bytes()].concat(),
+        None => bytes.to_vec(),
+    }
+}
+
+fn kpi_key(kpi: &Kpi) -> Vec<u8> {
+    [kpi.model.as_bytes(), &[0], &newest_first(kpi.window_start), &bounded(&kpi.id)].concat()
+}
+
+fn alert_time_key(alert: &Alert) -> Vec<u8> {
+    [&newest_first(alert.first_window)[..], &bounded(&alert.id)].concat()
+}
+
+/// First key, and first key after, of the panes in the query's time; none when no time fits.
+fn scan_bounds(query: &KpiQuery) -> Option<(Vec<u8>, Vec<u8>)> {
+    let key = |time: EventTime| [query.model.as_bytes(), &[0], &newest_first(time)].concat();
+    let from = match query.to {
+        Some(to) => key(EventTime::new(to.get().checked_sub(1)?)),
+        None => [query.model.as_bytes(), &[0]].concat(),
+    };
+    let to = match query.from.map(|from| from.get().checked_sub(1)) {
+        Some(Some(before)) => key(EventTime::new(before)),
+        _ => [query.model.as_bytes(), &[1]].concat(),
+    };
+    (from < to).then_some((from, to))
+}

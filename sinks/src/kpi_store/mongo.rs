@@ -1,0 +1,619 @@
+//! The KPI store on a MongoDB server.
+//!
+//! A write is one `update` command that names, per pane, which revisions it may replace; no transaction is needed, and
+//! repeating it changes nothing. Two layers make that hold: the filter matches only an older document, and when a newer
+//! one is there the upsert runs into the unique `_id`, which is how the server says "I have a newer one".
+
+use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError};
+use futures::TryStreamExt;
+use mongodb::{
+    Client, Collection, Database,
+    bson::{self, Bson, DateTime, Decimal128, Document, doc},
+    error::Error,
+    options::ClientOptions,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, OffsetSpan};
+use std::{
+    collections::BTreeMap,
+    fmt::Display,
+    future::{Future, IntoFuture},
+    sync::mpsc,
+    time::Duration,
+};
+use tokio::runtime::{Builder, Runtime};
+
+/// How long the server may take for one command before we say that it does not answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long we look for a server, unless the connection string says.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// Updates in one command.
+const UPDATES_PER_COMMAND: usize = 500;
+/// About how many bytes of updates in one command; the server refuses a command above 16 MiB.
+const COMMAND_BYTES: usize = 8 << 20;
+/// The server's code for a second document with the same `_id`.
+const DUPLICATE_KEY: i32 = 11000;
+
+/// [`KpiStore`] on a MongoDB server: collections `kpis` and `alerts`. Its methods block and may be called from any
+/// thread: the driver runs on a thread of its own.
+pub struct MongoKpiStore {
+    /// Hosts and database, without credentials.
+    name: String,
+    secrets: Vec<String>,
+    database: Database,
+    kpis: Collection<Document>,
+    alerts: Collection<Document>,
+    write_concern: Document,
+    /// Some until the drop.
+    runtime: Option<Runtime>,
+}
+
+impl MongoKpiStore {
+    /// Connects, and makes the indexes that are missing.
+    ///
+    /// # Errors
+    /// When the connection string is wrong or the server does not answer.
+    pub fn connect(uri: &str, database: &str) -> Result<Self, KpiStoreError> {
+        const DEED: &str = "connect";
+        let secrets = secrets_of(uri);
+        let fail = |name: &str, e: &dyn Display| KpiStoreError {
+            store: name.to_owned(),
+            deed: DEED,
+            message: without(&secrets, e.to_string()),
+        };
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("kpi-store-mongo")
+            .enable_all()
+            .build()
+            .map_err(|e| fail("mongodb", &e))?;
+        let parse = ClientOptions::parse(uri.to_owned()).into_future();
+        let mut options = wait_for(&runtime, parse).map_err(|e| fail("mongodb", &e))?;
+        let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
+        let name = format!("mongodb://{}/{database}", hosts.join(","));
+        options.app_name.get_or_insert_with(|| "sluice".to_owned());
+        options.server_selection_timeout.get_or_insert(SELECTION_TIMEOUT);
+        // `run_command` ignores the client's write concern, so each command carries it.
+        let write_concern = match &options.write_concern {
+            Some(concern) => bson::serialize_to_document(concern).map_err(|e| fail(&name, &e))?,
+            None => doc! {"w": "majority", "j": true},
+        };
+        let client = {
+            let _inside = runtime.enter();
+            Client::with_options(options).map_err(|e| fail(&name, &e))?
+        };
+        let database = client.database(database);
+        let store = Self {
+            name,
+            kpis: database.collection("kpis"),
+            alerts: database.collection("alerts"),
+            database,
+            write_concern,
+            secrets,
+            runtime: Some(runtime),
+        };
+        store.make_indexes()?;
+        Ok(store)
+    }
+
+    fn make_indexes(&self) -> Result<(), KpiStoreError> {
+        for (collection, indexes) in [
+            ("kpis", vec![("model_newest", doc! {"model": 1, "window_start": -1, "_id": 1})]),
+            (
+                "alerts",
+                vec![
+                    ("newest", doc! {"first_window": -1, "_id": 1}),
+                    ("state_newest", doc! {"state": 1, "first_window": -1, "_id": 1}),
+                    ("model_newest", doc! {"model": 1, "first_window": -1, "_id": 1}),
+                ],
+            ),
+        ] {
+            let indexes: Vec<Document> =
+                indexes.into_iter().map(|(name, key)| doc! {"name": name, "key": key}).collect();
+            self.command("make indexes", doc! {"createIndexes": collection, "indexes": indexes})?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, deed: &'static str, error: impl Display) -> KpiStoreError {
+        KpiStoreError { store: self.name.clone(), deed, message: without(&self.secrets, error.to_string()) }
+    }
+
+    fn wait<T, F>(&self, deed: &'static str, work: F) -> Result<T, KpiStoreError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let runtime = self.runtime.as_ref().ok_or_else(|| self.error(deed, "the store is closed"))?;
+        wait_for(runtime, work).map_err(|e| self.error(deed, e))
+    }
+
+    fn command(&self, deed: &'static str, command: Document) -> Result<Document, KpiStoreError> {
+        let database = self.database.clone();
+        self.wait(deed, async move { database.run_command(command).await })
+    }
+
+    /// Runs the updates, in commands of a size that the server takes.
+    fn update(&self, deed: &'static str, collection: &str, updates: Vec<Update>) -> Result<(), KpiStoreError> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        for update in updates {
+            bytes += update.bytes;
+            batch.push(update.statement);
+            if batch.len() >= UPDATES_PER_COMMAND || bytes >= COMMAND_BYTES {
+                self.update_once(deed, collection, std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.update_once(deed, collection, batch)
+    }
+
+    fn update_once(&self, deed: &'static str, collection: &str, batch: Vec<Document>) -> Result<(), KpiStoreError> {
+        let mut refused = self.send_updates(deed, collection, &batch)?;
+        if refused.is_empty() {
+            return Ok(());
+        }
+        // The `_id` is there. Mostly because the store has a newer revision; but another writer may have inserted an
+        // older one between our filter and our insert. Without the upsert the filter alone decides.
+        let mut again = Vec::with_capacity(refused.len());
+        for index in refused.drain(..) {
+            let Some(statement) = batch.get(index) else { continue };
+            let mut statement = statement.clone();
+            statement.insert("upsert", false);
+            again.push(statement);
+        }
+        match self.send_updates(deed, collection, &again)?.is_empty() {
+            true => Ok(()),
+            false => Err(self.error(deed, "an update without upsert ran into a duplicate key")),
+        }
+    }
+
+    /// Sends one `update` command; hands back which statements ran into a duplicate key.
+    fn send_updates(
+        &self,
+        deed: &'static str,
+        collection: &str,
+        batch: &[Document],
+    ) -> Result<Vec<usize>, KpiStoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answer = self.command(
+            deed,
+            doc! {"update": collection, "updates": batch, "ordered": false, "writeConcern": self.write_concern.clone()},
+        )?;
+        let mut duplicates = Vec::new();
+        for error in answer.get_array("writeErrors").into_iter().flatten() {
+            let error = error.as_document();
+            let number = |name: &str| error.and_then(|e| whole_number(e.get(name)?));
+            match (number("code"), number("index")) {
+                (Some(code), Some(index)) if code == i64::from(DUPLICATE_KEY) => {
+                    duplicates.push(usize::try_from(index).unwrap_or(usize::MAX));
+                }
+                _ => {
+                    let message = error.and_then(|e| e.get_str("errmsg").ok()).unwrap_or("write refused");
+                    return Err(self.error(deed, message));
+                }
+            }
+        }
+        if let Ok(error) = answer.get_document("writeConcernError") {
+            return Err(self.error(deed, error.get_str("errmsg").unwrap_or("write concern not met")));
+        }
+        Ok(duplicates)
+    }
+
+    #[cfg(test)]
+    pub(super) fn drop_database(&self) -> Result<(), KpiStoreError> {
+        let database = self.database.clone();
+        self.wait("drop the database", async move { database.drop().await })
+    }
+
+    fn find<T>(
+        &self,
+        deed: &'static str,
+        collection: &Collection<Document>,
+        (filter, sort, limit): (Document, Document, usize),
+        read: impl Fn(&Document) -> Option<T>,
+    ) -> Result<Vec<T>, KpiStoreError> {
+        // The server reads a limit of 0 as "all".
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let collection = collection.clone();
+        let documents: Vec<Document> = self.wait(deed, async move {
+            let mut find = collection.find(filter).sort(sort).batch_size(5000);
+            if let Ok(limit) = i32::try_from(limit) {
+                find = find.limit(i64::from(limit));
+            }
+            find.await?.try_collect().await
+        })?;
+        documents
+            .iter()
+            .map(|document| {
+                read(document).ok_or_else(|| {
+                    let id = document.get("_id").map(ToString::to_string).unwrap_or_default();
+                    self.error(deed, format!("document {id} does not have the fields that sluice writes"))
+                })
+            })
+            .collect()
+    }
+}
+
+impl Drop for MongoKpiStore {
+    fn drop(&mut self) {
+        // Dropping a runtime waits, which an async caller must not do.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl KpiStore for MongoKpiStore {
+    fn upsert_kpis(&self, kpis: &[Kpi]) -> Result<(), KpiStoreError> {
+        let updates = kpis
+            .iter()
+            .map(|kpi| {
+                let (version, sequence) = kpi.revision();
+                let older = doc! {
+                    "_id": &kpi.id,
+                    "$or": [{"version": {"$lt": version}}, {"version": version, "sequence": {"$lt": sequence}}],
+                };
+                Update::new(older, kpi_document(kpi), true)
+            })
+            .collect();
+        self.update("write KPIs", "kpis", updates)
+    }
+
+    fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, KpiStoreError> {
+        let mut filter = doc! {"model": &query.model};
+        let mut start = Document::new();
+        if let Some(from) = query.from {
+            start.insert("$gte", date(from));
+        }
+        if let Some(to) = query.to {
+            start.insert("$lt", date(to));
+        }
+        if !start.is_empty() {
+            filter.insert("window_start", start);
+        }
+        for (name, value) in &query.group {
+            filter.insert(format!("group.{name}"), value);
+        }
+        self.find("read KPIs", &self.kpis, (filter, doc! {"window_start": -1, "_id": 1}, query.limit), read_kpi)
+    }
+
+    fn upsert_alerts(&self, alerts: &[Alert]) -> Result<(), KpiStoreError> {
+        // A later alert of the list may build on an earlier one, and the statements of one command have no order: so one
+        // command each. Alerts are few.
+        for alert in alerts {
+            let mut updates = Vec::with_capacity(2);
+            let mut fields = alert_document(alert);
+            let not_newer = doc! {"_id": &alert.id, "last_window": {"$lte": date(alert.last_window)}};
+            if alert.state == AlertState::Firing {
+                // One statement per case, since only the server knows whether a person has acknowledged it.
+                let mut unseen = not_newer.clone();
+                unseen.insert("state", doc! {"$ne": "acknowledged"});
+                updates.push(Update::new(unseen, doc! {"$set": fields.clone()}, true));
+                let mut seen = not_newer;
+                seen.insert("state", "acknowledged");
+                fields.remove("state");
+                updates.push(Update::new(seen, doc! {"$set": fields}, false));
+            } else {
+                updates.push(Update::new(not_newer, doc! {"$set": fields}, true));
+            }
+            self.update("write alerts", "alerts", updates)?;
+        }
+        Ok(())
+    }
+
+    fn alerts(&self, query: &AlertQuery) -> Result<Vec<Alert>, KpiStoreError> {
+        let mut filter = Document::new();
+        if let Some(state) = query.state {
+            filter.insert("state", name_of(&state));
+        }
+        if let Some(model) = &query.model {
+            filter.insert("model", model);
+        }
+        self.find("read alerts", &self.alerts, (filter, doc! {"first_window": -1, "_id": 1}, query.limit), read_alert)
+    }
+
+    fn acknowledge(&self, alert_id: &str) -> Result<Option<Alert>, KpiStoreError> {
+        const DEED: &str = "acknowledge an alert";
+        let firing = doc! {"_id": alert_id, "state": "firing"};
+        self.update(
+            DEED,
+            "alerts",
+            vec![Update::new(firing, doc! {"$set": {"state": name_of(&AlertState::Acknowledged)}}, false)],
+        )?;
+        let found = self.find(DEED, &self.alerts, (doc! {"_id": alert_id}, doc! {"_id": 1}, 1), read_alert)?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Nothing is left to do: a write returns when its write concern is met (by default: a majority, journaled).
+    fn flush(&self) -> Result<(), KpiStoreError> {
+        Ok(())
+    }
+
+    fn ping(&self) -> Result<(), KpiStoreError> {
+        self.command("ping", doc! {"ping": 1}).map(drop)
+    }
+}
+
+/// One statement of an `update` command, and about how many bytes it takes.
+struct Update {
+    statement: Document,
+    bytes: usize,
+}
+
+impl Update {
+    fn new(filter: Document, update: Document, upsert: bool) -> Self {
+        let statement = doc! {"q": filter, "u": update, "upsert": upsert};
+        let bytes = statement.to_vec().map_or(0, |bytes| bytes.len());
+        Self { statement, bytes }
+    }
+}
+
+/// Runs the work on the store's own runtime and blocks the calling thread, whatever that one runs.
+fn wait_for<T, F>(runtime: &Runtime, work: F) -> Result<T, String>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, Error>> + Send + 'static,
+{
+    let (answer, answered) = mpsc::sync_channel(1);
+    runtime.spawn(async move {
+        let result = match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
+            Ok(result) => result.map_err(|e| e.kind.to_string()),
+            Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
+        };
+        // The receiver waits below for as long as this task lives.
+        let _ = answer.send(result);
+    });
+    answered.recv().unwrap_or_else(|_| Err("the driver stopped".to_owned()))
+}
+
+/// What must not be printed: user, password and authentication properties of a connection string, as they stand in it.
+fn secrets_of(uri: &str) -> Vec<String> {
+    let mut secrets = Vec::new();
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+    if let Some((user_info, _)) = authority.rsplit_once('@') {
+        secrets.push(user_info.to_owned());
+        if let Some((_, password)) = user_info.split_once(':') {
+            secrets.push(password.to_owned());
+        }
+    }
+    for (name, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+        if name.eq_ignore_ascii_case("authMechanismProperties") || name.to_ascii_lowercase().contains("password") {
+            secrets.push(value.to_owned());
+        }
+    }
+    // Errors may quote the decoded form.
+    for at in 0..secrets.len() {
+        let decoded = percent_decoded(&secrets[at]);
+        secrets.push(decoded);
+    }
+    secrets.retain(|secret| !secret.is_empty());
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    secrets
+}
+
+fn percent_decoded(text: &str) -> String {
+    // A form decoder would also turn `+` into a space, so pluses are protected first.
+    let protected = format!("x={}", text.replace('+', "%2B").replace('&', "%26"));
+    url::form_urlencoded::parse(protected.as_bytes()).next().map(|(_, value)| value.into_owned()).unwrap_or_default()
+}
+
+fn without(secrets: &[String], message: String) -> String {
+    secrets.iter().fold(message, |message, secret| message.replace(secret.as_str(), "***"))
+}
+
+fn date(time: EventTime) -> DateTime {
+    DateTime::from_millis(time.get())
+}
+
+/// The text that serde gives a unit variant.
+fn name_of<T: Serialize>(value: &T) -> Bson {
+    bson::serialize_to_bson(value).unwrap_or(Bson::Null)
+}
+
+fn value_of<T: DeserializeOwned>(document: &Document, name: &str) -> Option<T> {
+    bson::deserialize_from_bson(document.get(name)?.clone()).ok()
+}
+
+fn group_document(group: &BTreeMap<String, Option<String>>) -> Document {
+    group.iter().map(|(name, value)| (name.clone(), value.clone().map_or(Bson::Null, Bson::String))).collect()
+}
+
+fn read_group(document: &Document) -> Option<BTreeMap<String, Option<String>>> {
+    let read = |(name, value): (&String, &Bson)| match value {
+        Bson::Null => Some((name.clone(), None)),
+        Bson::String(text) => Some((name.clone(), Some(text.clone()))),
+        _ => None,
+    };
+    document.get_document("group").ok()?.iter().map(read).collect()
+}
+
+fn kpi_document(kpi: &Kpi) -> Document {
+    let measures: Document = kpi.measures.iter().map(|(name, value)| (name.clone(), measure_value(value))).collect();
+    doc! {
+        "_id": &kpi.id,
+        "model": &kpi.model,
+        "window_start": date(kpi.window_start),
+        "window_end": date(kpi.window_end),
+        "group": group_document(&kpi.group),
+        "measures": measures,
+        "state": name_of(&kpi.state),
+        "version": kpi.version,
+        "sequence": kpi.sequence,
+        "closed_by": kpi.closed_by.clone(),
+        "completeness": kpi.completeness,
+    }
+}
+
+fn read_kpi(document: &Document) -> Option<Kpi> {
+    let measures = document.get_document("measures").ok()?.iter();
+    Some(Kpi {
+        id: document.get_str("_id").ok()?.to_owned(),
+        model: document.get_str("model").ok()?.to_owned(),
+        window_start: read_time(document, "window_start")?,
+        window_end: read_time(document, "window_end")?,
+        group: read_group(document)?,
+        measures: measures.map(|(name, value)| Some((name.clone(), read_measure(value)?))).collect::<Option<_>>()?,
+        state: value_of(document, "state")?,
+        version: i32::try_from(whole_number(document.get("version")?)?).ok()?,
+        sequence: whole_number(document.get("sequence")?)?,
+        closed_by: value_of(document, "closed_by")?,
+        completeness: number(document.get("completeness")?)?,
+    })
+}
+
+/// A measure as BSON. A text that a `Decimal128` gives back letter by letter becomes one, so that the server can sum it;
+/// any other text stays text.
+fn measure_value(measure: &Measure) -> Bson {
+    match measure {
+        Measure::Null => Bson::Null,
+        Measure::Long(n) => Bson::Int64(*n),
+        Measure::Double(x) => Bson::Double(*x),
+        Measure::Text(text) => match text.parse::<Decimal128>() {
+            Ok(decimal) if plain_text(decimal) == *text => Bson::Decimal128(decimal),
+            _ => Bson::String(text.clone()),
+        },
+    }
+}
+
+fn read_measure(value: &Bson) -> Option<Measure> {
+    Some(match value {
+        Bson::Null => Measure::Null,
+        Bson::Int64(n) => Measure::Long(*n),
+        Bson::Int32(n) => Measure::Long(i64::from(*n)),
+        Bson::Double(x) => Measure::Double(*x),
+        Bson::Decimal128(decimal) => Measure::Text(plain_text(*decimal)),
+        Bson::String(text) => Measure::Text(text.clone()),
+        _ => return None,
+    })
+}
+
+/// A decimal without exponent and with all its decimal places: `0E-8` is `0.00000000`.
+fn plain_text(decimal: Decimal128) -> String {
+    let text = decimal.to_string();
+    let Some((mantissa, exponent)) = text.split_once('E') else { return text };
+    let Ok(exponent) = exponent.parse::<i64>() else { return text };
+    let (sign, mantissa) = mantissa.strip_prefix('-').map_or(("", mantissa), |rest| ("-", rest));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    // The value is the digits, taken as a whole number, times ten to this power.
+    let power = exponent - fraction.len() as i64;
+    match usize::try_from(-power) {
+        Ok(places) => {
+            let digits = format!("{:0>width$}", [whole, fraction].concat(), width = places + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - places);
+            format!("{sign}{whole}.{fraction}").trim_end_matches('.').to_owned()
+        }
+        Err(_) => text,
+    }
+}
+
+fn alert_document(alert: &Alert) -> Document {
+    let origin: Vec<Document> =
+        alert.origin.iter().map(|span| doc! {"partition": span.partition, "upto": span.upto}).collect();
+    doc! {
+        "model": &alert.model,
+        "measure": &alert.measure,
+        "group": group_document(&alert.group),
+        "detector": &alert.detector,
+        "state": name_of(&alert.state),
+        "severity": name_of(&alert.severity),
+        "observed": alert.observed,
+        "expected": alert.expected,
+        "lower": alert.lower,
+        "upper": alert.upper,
+        "score": alert.score,
+        "tail_probability": alert.tail_probability,
+        "first_window": date(alert.first_window),
+        "last_window": date(alert.last_window),
+        "window_millis": alert.window_millis,
+        "origin": origin,
+    }
+}
+
+fn read_alert(document: &Document) -> Option<Alert> {
+    let float = |name: &str| number(document.get(name)?);
+    Some(Alert {
+        id: document.get_str("_id").ok()?.to_owned(),
+        model: document.get_str("model").ok()?.to_owned(),
+        measure: document.get_str("measure").ok()?.to_owned(),
+        group: read_group(document)?,
+        detector: document.get_str("detector").ok()?.to_owned(),
+        state: value_of(document, "state")?,
+        severity: value_of(document, "severity")?,
+        observed: float("observed")?,
+        expected: float("expected")?,
+        lower: float("lower")?,
+        upper: float("upper")?,
+        score: float("score")?,
+        tail_probability: float("tail_probability")?,
+        first_window: read_time(document, "first_window")?,
+        last_window: read_time(document, "last_window")?,
+        window_millis: whole_number(document.get("window_millis")?)?,
+        origin: value_of::<Vec<OffsetSpan>>(document, "origin")?,
+    })
+}
+
+fn read_time(document: &Document, name: &str) -> Option<EventTime> {
+    document.get_datetime(name).ok().map(|date| EventTime::new(date.timestamp_millis()))
+}
+
+/// Servers and other writers may store a whole number as any number type.
+fn whole_number(value: &Bson) -> Option<i64> {
+    match value {
+        Bson::Int32(n) => Some(i64::from(*n)),
+        Bson::Int64(n) => Some(*n),
+        Bson::Double(x) if x.fract() == 0.0 && x.abs() < 9e15 => Some(*x as i64),
+        _ => None,
+    }
+}
+
+fn number(value: &Bson) -> Option<f64> {
+    match value {
+        Bson::Double(x) => Some(*x),
+        other => whole_number(other).map(|n| n as f64),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_are_not_in_any_message() {
+        let uri = "mongodb://ann:p%40ss+1@db.example:1/?tls=true&authMechanismProperties=AWS_SESSION_TOKEN:abc";
+        let secrets = secrets_of(uri);
+        for quoted in [uri, "user ann:p@ss+1 refused", "password p@ss+1 refused", "token AWS_SESSION_TOKEN:abc"] {
+            let message = without(&secrets, quoted.to_owned());
+            assert!(message.contains("***"), "{message}");
+            for secret in ["p%40ss", "p@ss", "abc"] {
+                assert!(!message.contains(secret), "{message}");
+            }
+        }
+        assert!(secrets_of("mongodb://db.example:1/shop").is_empty());
+    }
+
+    #[test]
+    fn a_wrong_connection_string_is_an_error_without_the_password() {
+        let error = MongoKpiStore::connect("mongodb://ann:very:secret@db.example:1/?tls=maybe", "shop").err().unwrap();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn decimals_come_back_letter_by_letter_and_other_texts_stay_texts() {
+        for text in ["0.0000", "-12.5000", "0.00000000", "-0.000000010", "123456789012345678901234567.1234", "7"] {
+            let value = measure_value(&Measure::Text(text.to_owned()));
+            assert!(matches!(value, Bson::Decimal128(_)), "{text} became {value:?}");
+            assert_eq!(read_measure(&value), Some(Measure::Text(text.to_owned())));
+        }
+        let too_long = "12345678901234567890123456789012345678.5";
+        for text in ["007", "1e3", "+1", "blue", "", "1 000", too_long] {
+            let value = measure_value(&Measure::Text(text.to_owned()));
+            assert_eq!(value, Bson::String(text.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Carries results out: Delta tables of the lake, the KPI store, metrics.
+//!
+//! In: batches with their offsets, panes, alerts. Out: atomic Delta commits, versioned documents, Prometheus series.
+//! Never: decides what a number means. A write that is repeated changes nothing.
+
+pub mod kpi_store;
+mod metrics;
+
+pub use metrics::{Metric, Metrics};

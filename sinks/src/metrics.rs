@@ -1,0 +1,171 @@
+//! Everything that is measured, by name.
+
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use std::collections::HashMap;
+
+/// The kinds of series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    IntGauge,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! metrics {
+    ($($name:ident = $series:literal, $kind:ident, [$($label:literal),*], $help:literal;)*) => {
+        /// The name of every series sluice exposes. Base units; counters end in `_total`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Metric { $(#[doc = $help] $name),* }
+
+        impl Metric {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name in Prometheus.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $series),* }
+            }
+
+            const fn spec(self) -> (Kind, &'static [&'static str], &'static str) {
+                match self { $(Self::$name => (Kind::$kind, &[$($label),*], $help)),* }
+            }
+        }
+    };
+}
+
+metrics! {
+    RecordsReceived = "sluice_records_received_total", Counter, ["topic"], "Records read from a topic. Equals processed + duplicate + invalid + dead-lettered (decode).";
+    EventsProcessed = "sluice_events_processed_total", Counter, [], "Events taken into silver, late ones included.";
+    EventsLate = "sluice_events_late_total", Counter, ["event_type"], "Events in silver that came too late for their panes.";
+    EventsDuplicate = "sluice_events_duplicate_total", Counter, [], "Events whose id was seen before in the dedup horizon.";
+    EventsInvalid = "sluice_events_invalid_total", Counter, ["reason"], "Events that decode but break a rule; in bronze and dead letters.";
+    DeadLetters = "sluice_dead_letters_total", Counter, ["stage", "reason"], "Dead letters written, by stage and reason.";
+    ProducedEvents = "sluice_produced_events_total", Counter, [], "Events that the built-in producer appended.";
+    ConsumerLag = "sluice_consumer_lag_records", IntGauge, ["topic", "partition"], "Records between the worker and the partition's end.";
+    WatermarkLag = "sluice_watermark_lag_seconds", Gauge, ["partition"], "Wall clock minus the partition's watermark.";
+    DedupEntries = "sluice_dedup_entries", IntGauge, ["partition"], "Event ids remembered for deduplication.";
+    OpenPanes = "sluice_open_panes", IntGauge, ["model", "role"], "Windows held in memory by partition workers (process) and the merge worker (merge).";
+    PanesPublished = "sluice_panes_published_total", Counter, ["model", "state"], "Panes published, by state.";
+    PartialsDropped = "sluice_partials_after_seal_total", Counter, ["model"], "Partial panes that came after their window was sealed.";
+    RowsWritten = "sluice_lake_rows_written_total", Counter, ["table"], "Rows committed to a lake table.";
+    FilesWritten = "sluice_lake_files_written_total", Counter, ["table"], "Parquet files committed to a lake table.";
+    BytesWritten = "sluice_lake_bytes_written_total", Counter, ["table"], "Bytes of Parquet committed to a lake table.";
+    CommitDuration = "sluice_commit_duration_seconds", Histogram, ["table"], "Time of one Delta commit.";
+    CheckpointDuration = "sluice_checkpoint_duration_seconds", Histogram, ["role"], "Time to write one checkpoint.";
+    CheckpointBytes = "sluice_checkpoint_bytes", IntGauge, ["role", "partition"], "Size of the newest checkpoint.";
+    KpiWrites = "sluice_kpi_writes_total", Counter, [], "Panes written to the KPI store.";
+    AnomalyScore = "sluice_anomaly_score", Gauge, ["model", "measure"], "Largest absolute score over all series in the newest final window.";
+    AlertsFiring = "sluice_alerts_firing", IntGauge, ["model", "severity"], "Alerts that fire now.";
+    Alerts = "sluice_alerts_total", Counter, ["model", "severity"], "Alerts raised.";
+    Uptime = "sluice_start_time_seconds", Gauge, [], "When this process started, seconds since 1970.";
+    BuildInfo = "sluice_build_info", IntGauge, ["version"], "Always 1.";
+}
+
+/// All series of this process.
+pub struct Metrics {
+    registry: Registry,
+    counters: HashMap<Metric, IntCounterVec>,
+    int_gauges: HashMap<Metric, IntGaugeVec>,
+    gauges: HashMap<Metric, GaugeVec>,
+    histograms: HashMap<Metric, HistogramVec>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const PROOF: &str = "names and labels of the enum are valid and unique";
+
+impl Metrics {
+    /// Registers every series.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let mut metrics = Self {
+            registry,
+            counters: HashMap::new(),
+            int_gauges: HashMap::new(),
+            gauges: HashMap::new(),
+            histograms: HashMap::new(),
+        };
+        for metric in Metric::ALL {
+            let (kind, labels, help) = metric.spec();
+            let opts = Opts::new(metric.name(), help);
+            match kind {
+                Kind::Counter => {
+                    let series = IntCounterVec::new(opts, labels).expect(PROOF);
+                    metrics.registry.register(Box::new(series.clone())).expect(PROOF);
+                    metrics.counters.insert(*metric, series);
+                }
+                Kind::IntGauge => {
+                    let series = IntGaugeVec::new(opts, labels).expect(PROOF);
+                    metrics.registry.register(Box::new(series.clone())).expect(PROOF);
+                    metrics.int_gauges.insert(*metric, series);
+                }
+                Kind::Gauge => {
+                    let series = GaugeVec::new(opts, labels).expect(PROOF);
+                    metrics.registry.register(Box::new(series.clone())).expect(PROOF);
+                    metrics.gauges.insert(*metric, series);
+                }
+                Kind::Histogram => {
+                    let series = HistogramVec::new(HistogramOpts::from(opts), labels).expect(PROOF);
+                    metrics.registry.register(Box::new(series.clone())).expect(PROOF);
+                    metrics.histograms.insert(*metric, series);
+                }
+            }
+        }
+        metrics
+    }
+
+    /// Adds to a counter. A metric of another kind, or wrong labels, is a mistake in the program and does nothing.
+    pub fn add(&self, metric: Metric, labels: &[&str], n: u64) {
+        if let Some(Ok(series)) = self.counters.get(&metric).map(|c| c.get_metric_with_label_values(labels)) {
+            series.inc_by(n);
+        } else {
+            debug_assert!(false, "{} is no counter with labels {labels:?}", metric.name());
+        }
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, metric: Metric, labels: &[&str], value: f64) {
+        if let Some(Ok(series)) = self.gauges.get(&metric).map(|g| g.get_metric_with_label_values(labels)) {
+            series.set(value);
+        } else if let Some(Ok(series)) = self.int_gauges.get(&metric).map(|g| g.get_metric_with_label_values(labels)) {
+            series.set(value as i64);
+        } else {
+            debug_assert!(false, "{} is no gauge with labels {labels:?}", metric.name());
+        }
+    }
+
+    /// Records a duration in a histogram.
+    pub fn observe(&self, metric: Metric, labels: &[&str], seconds: f64) {
+        if let Some(Ok(series)) = self.histograms.get(&metric).map(|h| h.get_metric_with_label_values(labels)) {
+            series.observe(seconds);
+        } else {
+            debug_assert!(false, "{} is no histogram with labels {labels:?}", metric.name());
+        }
+    }
+
+    /// The sum of a counter over all its labels.
+    pub fn total(&self, metric: Metric) -> u64 {
+        self.registry
+            .gather()
+            .iter()
+            .filter(|family| family.name() == metric.name())
+            .flat_map(|family| family.get_metric())
+            .map(|m| m.get_counter().value() as u64)
+            .sum()
+    }
+
+    /// All series in the Prometheus text format.
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        // Writing to memory cannot fail, and the encoder writes UTF-8.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        String::from_utf8(out).unwrap_or_default()
+    }
+}

@@ -1,0 +1,108 @@
+//! The rules of event time, in one place.
+
+use std::time::Duration;
+
+/// Settings of event time. All in whole milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeRules {
+    /// The partition watermark stays this far behind the newest accepted event.
+    pub out_of_orderness: Duration,
+    /// How long past its end a window still takes events.
+    pub allowed_lateness: Duration,
+    /// Lateness is judged by windows of this size, for every model alike, so that one flag in silver
+    /// says which events are in the panes. A window whose size is a multiple of it is judged exactly.
+    pub late_grain: Duration,
+    /// How far back in event time an id is remembered.
+    pub dedup_horizon: Duration,
+    /// Ids remembered at most in one partition; the oldest go first.
+    pub dedup_ids_max: usize,
+}
+
+pub(crate) fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX / 4)
+}
+
+/// How far event time has come in one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Clock {
+    /// The newest accepted event time.
+    pub newest: Option<i64>,
+    /// Windows that end at or before this have been sealed by a drain.
+    pub sealed_until: Option<i64>,
+}
+
+impl Clock {
+    /// Takes an accepted event; says whether it came too late for the panes.
+    pub fn observe(&mut self, time: i64, rules: &ClockRules) -> bool {
+        let end = (time.div_euclid(rules.grain) + 1).saturating_mul(rules.grain);
+        let late = self.watermark(rules).is_some_and(|w| end.saturating_add(rules.lateness) <= w)
+            || self.sealed_until.is_some_and(|sealed| end <= sealed);
+        self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
+        late
+    }
+
+    pub fn watermark(&self, rules: &ClockRules) -> Option<i64> {
+        self.newest.map(|newest| newest.saturating_sub(rules.out_of_orderness))
+    }
+}
+
+/// [`TimeRules`] in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClockRules {
+    pub out_of_orderness: i64,
+    pub lateness: i64,
+    pub grain: i64,
+}
+
+impl From<&TimeRules> for ClockRules {
+    fn from(rules: &TimeRules) -> Self {
+        Self {
+            out_of_orderness: millis(rules.out_of_orderness),
+            lateness: millis(rules.allowed_lateness),
+            grain: millis(rules.late_grain).max(1),
+        }
+    }
+}
+
+impl ClockRules {
+    /// When a window that ends at `end` takes no more events.
+    pub fn sealed_at(&self, end: i64) -> i64 {
+        let end = end.saturating_add(self.grain - 1).div_euclid(self.grain).saturating_mul(self.grain);
+        end.saturating_add(self.lateness)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: ClockRules = ClockRules { out_of_orderness: 0, lateness: 0, grain: 60_000 };
+
+    #[test]
+    fn an_event_is_late_when_its_window_ended_at_or_before_the_watermark() {
+        let mut clock = Clock::default();
+        assert!(!clock.observe(59_999, &RULES));
+        assert!(!clock.observe(120_000, &RULES));
+        assert!(clock.observe(59_999, &RULES), "its minute ended at 60 s and the watermark is at 120 s");
+        assert!(clock.observe(119_999, &RULES), "its minute ended exactly at the watermark");
+        assert!(!clock.observe(120_000, &RULES));
+        let patient = ClockRules { lateness: 1, ..RULES };
+        let mut clock = Clock { newest: Some(120_000), sealed_until: None };
+        assert!(!clock.observe(119_999, &patient), "the allowed lateness is not over");
+    }
+
+    #[test]
+    fn no_event_that_is_not_late_belongs_to_a_sealed_window() {
+        for size in [1_000, 60_000, 90_000, 300_000] {
+            for watermark in (0..700_000).step_by(7_000) {
+                for time in (0..700_000).step_by(3_001) {
+                    let mut clock = Clock { newest: Some(watermark), sealed_until: None };
+                    let end = (time / size + 1) * size;
+                    if !clock.observe(time, &RULES) {
+                        assert!(RULES.sealed_at(end) > watermark, "size {size} watermark {watermark} time {time}");
+                    }
+                }
+            }
+        }
+    }
+}
