@@ -1,9 +1,10 @@
 //! How many records a second the embedded log takes and serves, next to a bare fjall that is given the same blocks.
 //!
 //! `cargo bench -p sluice-event-log` moves 5 million records of 120 bytes, 1,000 an append, with an fsync each 100 ms;
-//! `SLUICE_BENCH_RECORDS` sets another number. Without `--bench`, as `cargo test` runs it, it moves a few thousand.
+//! `SLUICE_BENCH_RECORDS` sets another number. Where `SLUICE_TEST_KAFKA` names bootstrap servers, a fifth of it goes
+//! through Kafka too. Without `--bench`, as `cargo test` runs it, it moves a few thousand.
 
-use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
+use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy, KafkaConfig, KafkaLog};
 use sluice_events::{LogTime, Offset, Partition, RecordBuffer};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,16 +26,26 @@ fn main() {
     };
     let appends = usize::max(records / RECORDS_AN_APPEND, 2);
     let blocks = some_blocks();
-    println!("{} records of {} bytes, {RECORDS_AN_APPEND} an append, fsync each {FSYNC_INTERVAL:?}, seed {SEED}",
-        appends * RECORDS_AN_APPEND, KEY_BYTES + VALUE_BYTES);
+    println!(
+        "{} records of {} bytes, {RECORDS_AN_APPEND} an append, fsync each {FSYNC_INTERVAL:?}, seed {SEED}",
+        appends * RECORDS_AN_APPEND,
+        KEY_BYTES + VALUE_BYTES
+    );
 
     bare_fjall(&blocks, appends);
     let dir = tempfile::tempdir().expect("make a folder");
-    let expected = append_and_read(dir.path(), &blocks, appends);
+    let log = EmbeddedLog::open(&config(dir.path())).expect("open the log");
+    let expected = append_and_read(&log, "embedded", "events", &blocks, appends);
+    drop(log);
     let again = EmbeddedLog::open(&config(dir.path())).expect("open the log again");
-    assert_eq!(read(&again, "read, opened again, 1,000 a call", appends, 1_000), expected);
+    assert_eq!(read(&again, "events", "embedded: read, opened again, 1,000 a call", appends, 1_000), expected);
     drop(again);
     two_at_once(&blocks, appends);
+    if let Ok(bootstrap) = std::env::var("SLUICE_TEST_KAFKA") {
+        let kafka = KafkaConfig { bootstrap, replication: 1, properties: Default::default() };
+        let log = KafkaLog::connect(&kafka).expect("connect to Kafka");
+        append_and_read(&log, "kafka", &format!("bench-{}", std::process::id()), &blocks, usize::max(appends / 5, 2));
+    }
 }
 
 /// Blocks whose values are part text, part noise, as events are.
@@ -50,7 +61,8 @@ fn some_blocks() -> Vec<RecordBuffer> {
         let mut block = RecordBuffer::new();
         for _ in 0..RECORDS_AN_APPEND {
             let key = format!("customer{:04}", noise() % 10_000);
-            let mut value = format!("page_view product-{:05} electronics.smartphone FR mobile ", noise() % 60_000).into_bytes();
+            let mut value =
+                format!("page_view product-{:05} electronics.smartphone FR mobile ", noise() % 60_000).into_bytes();
             while value.len() < VALUE_BYTES {
                 value.extend_from_slice(&noise().to_le_bytes());
             }
@@ -75,7 +87,7 @@ fn config(dir: &Path) -> EmbeddedConfig {
 fn report(what: &str, records: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     let megabytes = (records * (KEY_BYTES + VALUE_BYTES)) as f64 / 1e6;
-    println!("{what:<42} {:>6.2} M records/s {:>7.0} MB/s", records as f64 / 1e6 / seconds, megabytes / seconds);
+    println!("{what:<45} {:>6.2} M records/s {:>7.0} MB/s", records as f64 / 1e6 / seconds, megabytes / seconds);
 }
 
 /// Puts a record into the hash of a result, so that two readings can be compared.
@@ -84,28 +96,27 @@ fn mix(hash: u64, offset: Offset, value: &[u8]) -> u64 {
     (hash ^ tail ^ offset.get() as u64).wrapping_mul(0x0100_0000_01b3)
 }
 
-fn append_and_read(dir: &Path, blocks: &[RecordBuffer], appends: usize) -> u64 {
-    let log = EmbeddedLog::open(&config(dir)).expect("open the log");
-    log.ensure_topic("events", 1).expect("make the topic");
+fn append_and_read(log: &dyn EventLog, kind: &str, topic: &str, blocks: &[RecordBuffer], appends: usize) -> u64 {
+    log.ensure_topic(topic, 1).expect("make the topic");
     let start = Instant::now();
     for i in 0..appends {
-        log.append("events", P0, &blocks[i % blocks.len()]).expect("append");
+        log.append(topic, P0, &blocks[i % blocks.len()]).expect("append");
     }
     log.flush().expect("flush");
-    report("sluice: append", appends * RECORDS_AN_APPEND, start.elapsed());
-    let expected = read(&log, "read, 1,000 a call", appends, 1_000);
-    assert_eq!(read(&log, "read, 16,384 a call", appends, 16_384), expected);
-    assert_eq!(read(&log, "read, 300 a call", appends, 300), expected);
+    report(&format!("{kind}: append"), appends * RECORDS_AN_APPEND, start.elapsed());
+    let expected = read(log, topic, &format!("{kind}: read, 1,000 a call"), appends, 1_000);
+    assert_eq!(read(log, topic, &format!("{kind}: read, 16,384 a call"), appends, 16_384), expected);
+    assert_eq!(read(log, topic, &format!("{kind}: read, 300 a call"), appends, 300), expected);
     expected
 }
 
-fn read(log: &EmbeddedLog, what: &str, appends: usize, max_records: usize) -> u64 {
+fn read(log: &dyn EventLog, topic: &str, what: &str, appends: usize, max_records: usize) -> u64 {
     let start = Instant::now();
-    let mut reader = log.reader("events", P0, Offset::new(0)).expect("make a reader");
+    let mut reader = log.reader(topic, P0, Offset::new(0)).expect("make a reader");
     let mut touching = Duration::ZERO;
     let (mut count, mut hash) = (0, 0);
     while count < appends * RECORDS_AN_APPEND {
-        let records = reader.next(max_records, Duration::ZERO).expect("read");
+        let records = reader.next(max_records, Duration::from_secs(30)).expect("read");
         assert!(!records.is_empty(), "the log ends at {count}");
         count += records.len();
         let touch = Instant::now();
@@ -115,9 +126,9 @@ fn read(log: &EmbeddedLog, what: &str, appends: usize, max_records: usize) -> u6
         touching += touch.elapsed();
     }
     let took = start.elapsed();
-    report(&format!("sluice: {what}"), count, took);
-    report("        without looking at each record", count, took.saturating_sub(touching));
-    println!("        hash {hash:016x}");
+    report(what, count, took);
+    report("    without looking at each record", count, took.saturating_sub(touching));
+    println!("    hash {hash:016x}");
     hash
 }
 
@@ -145,7 +156,7 @@ fn two_at_once(blocks: &[RecordBuffer], appends: usize) {
             });
         }
     });
-    report("sluice: 2 partitions appended and followed", 2 * each * RECORDS_AN_APPEND, start.elapsed());
+    report("embedded: 2 partitions appended and followed", 2 * each * RECORDS_AN_APPEND, start.elapsed());
 }
 
 /// The limit: the same blocks, encoded once, put into one keyspace as they are.
@@ -174,7 +185,7 @@ fn bare_fjall(blocks: &[RecordBuffer], appends: usize) {
             keyspace.insert((i as u64).to_be_bytes(), &encoded[i % encoded.len()][..]).expect("insert");
         }
         database.persist(fjall::PersistMode::SyncData).expect("fsync");
-        report("fjall:  insert", appends * RECORDS_AN_APPEND, start.elapsed());
+        report("fjall: insert", appends * RECORDS_AN_APPEND, start.elapsed());
         done.store(true, Ordering::Relaxed);
     });
     let start = Instant::now();
@@ -185,5 +196,5 @@ fn bare_fjall(blocks: &[RecordBuffer], appends: usize) {
         count += 1;
     }
     assert_eq!((count, bytes), (appends, (0..appends).map(|i| encoded[i % encoded.len()].len()).sum()));
-    report("fjall:  read, not decoded", count * RECORDS_AN_APPEND, start.elapsed());
+    report("fjall: read, not decoded", count * RECORDS_AN_APPEND, start.elapsed());
 }

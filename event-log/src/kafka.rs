@@ -73,15 +73,15 @@ impl KafkaLog {
     }
 
     fn send(&self, topic: &str, partition: Partition, record: RecordView<'_>) -> Result<(), LogError> {
-        let mut message =
-            BaseRecord::<[u8], [u8]>::to(topic).partition(self.broker.checked_number(topic, partition)?);
+        let mut message = BaseRecord::<[u8], [u8]>::to(topic).partition(self.broker.checked_number(topic, partition)?);
         message.key = record.key;
         message.payload = record.value;
         message.timestamp = (record.time.get() != 0).then_some(record.time.get());
         if !record.headers.is_empty() {
-            message.headers = Some(record.header_pairs().fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value: Some(value) })
-            }));
+            message.headers =
+                Some(record.header_pairs().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                    headers.insert(Header { key, value: Some(value) })
+                }));
         }
         loop {
             match self.producer.send(message) {
@@ -180,8 +180,8 @@ impl Broker {
         let new = NewTopic::new(topic, count, TopicReplication::Fixed(self.config.replication))
             .set("max.message.bytes", MESSAGE_BYTES_MAX);
         let options = AdminOptions::new().operation_timeout(Some(TOPIC_WAIT)).request_timeout(Some(TOPIC_WAIT));
-        let results = futures::executor::block_on(admin.create_topics([&new], &options))
-            .map_err(|e| self.error(deed(), &e))?;
+        let results =
+            futures::executor::block_on(admin.create_topics([&new], &options)).map_err(|e| self.error(deed(), &e))?;
         for result in results {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

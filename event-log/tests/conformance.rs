@@ -41,7 +41,8 @@ impl Bed {
         let Ok(bootstrap) = std::env::var("SLUICE_TEST_KAFKA") else {
             static TOLD: Once = Once::new();
             // Past the test harness, which would keep what a passing test prints.
-            let tell = || writeln!(std::io::stderr(), "SKIPPED: set SLUICE_TEST_KAFKA to run the suite against Kafka too");
+            let tell =
+                || writeln!(std::io::stderr(), "SKIPPED: set SLUICE_TEST_KAFKA to run the suite against Kafka too");
             TOLD.call_once(|| tell().unwrap());
             return None;
         };
@@ -341,7 +342,9 @@ fn what_does_not_exist_is_named(bed: &Bed) {
     unknown_topic(bed.log.append(&missing, P0, &values(0..1)));
     unknown_topic(bed.log.reader(&missing, P0, Offset::new(0)).map(|_| ()));
     let unknown_partition = |result: Result<(), LogError>| match result {
-        Err(LogError::UnknownPartition { topic: named, partition }) => assert_eq!((named, partition), (topic.clone(), beyond)),
+        Err(LogError::UnknownPartition { topic: named, partition }) => {
+            assert_eq!((named, partition), (topic.clone(), beyond))
+        }
         other => panic!("{other:?}"),
     };
     unknown_partition(bed.log.offsets(&topic, beyond).map(|_| ()));
@@ -351,7 +354,9 @@ fn what_does_not_exist_is_named(bed: &Bed) {
 
 fn large_values_pass_whole(bed: &Bed) {
     let topic = bed.topic("large", 1);
-    let value = |i: u32| (0..900 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(i) >> 13) as u8).collect::<Vec<_>>();
+    let value = |i: u32| {
+        (0..900 * 1024_u32).map(|n| (n.wrapping_mul(2_654_435_761).wrapping_add(i) >> 13) as u8).collect::<Vec<_>>()
+    };
     let mut records = RecordBuffer::new();
     for i in 0..12 {
         records.push(LogTime::new(1), None, Some(&value(i)), &[]);
@@ -424,7 +429,10 @@ fn a_kafka_reader_whose_records_were_deleted_is_told_what_is_left() {
         }
     };
     for error in [told, slow.next(1, Duration::ZERO).unwrap_err()] {
-        assert!(matches!(error, LogError::OutOfRange { start, end, .. } if (start, end) == (left.start, left.end)), "{error}");
+        assert!(
+            matches!(error, LogError::OutOfRange { start, end, .. } if (start, end) == (left.start, left.end)),
+            "{error}"
+        );
     }
     assert!(matches!(bed.log.reader(&topic, P0, Offset::new(59)), Err(LogError::OutOfRange { .. })));
 }
@@ -541,6 +549,62 @@ fn old_blocks_go_by_the_time_they_were_taken_not_by_what_their_records_say() {
     assert_eq!(log.offsets("events", P0).unwrap().end, Offset::new(30));
 }
 
+#[test]
+fn a_reader_that_follows_never_sees_a_hole_while_old_blocks_go() {
+    const APPENDS: i64 = 600;
+    let dir = tempfile::tempdir().unwrap();
+    let config = EmbeddedConfig {
+        retention_bytes: 2_000_000,
+        retention_age: Duration::from_millis(40),
+        ..embedded_config(dir.path())
+    };
+    let log = EmbeddedLog::open(&config).unwrap();
+    log.ensure_topic("events", 1).unwrap();
+    let log = &log;
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for append in 0..APPENDS {
+                let mut ten = RecordBuffer::new();
+                for offset in append * 10..append * 10 + 10 {
+                    ten.push(LogTime::new(1), None, Some(&offset.to_le_bytes().repeat(2_000)), &[]);
+                }
+                log.append("events", P0, &ten).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        let mut reader = log.reader("events", P0, Offset::new(0)).unwrap();
+        let mut jumps = 0;
+        while reader.position() < Offset::new(APPENDS * 10) {
+            let expected = reader.position();
+            match reader.next(17, Duration::from_secs(1)) {
+                Ok(records) => {
+                    assert_eq!(records.offset(0), expected);
+                    for (i, (offset, record)) in (0..).zip(records.iter()) {
+                        assert_eq!(offset, Offset::new(expected.get() + i));
+                        assert_eq!(record.value.unwrap().first_chunk(), Some(&offset.get().to_le_bytes()));
+                    }
+                }
+                Err(LogError::OutOfRange { start, .. }) => {
+                    assert!(start > expected);
+                    // The start may move on between the question and the new reader.
+                    reader = loop {
+                        let start = log.offsets("events", P0).unwrap().start;
+                        if let Ok(reader) = log.reader("events", P0, start) {
+                            break reader;
+                        }
+                    };
+                    jumps += 1;
+                }
+                Err(other) => panic!("{other}"),
+            }
+            if expected.get() % 3 == 0 {
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        }
+        assert!(jumps > 0, "the reader was too quick to prove anything");
+    });
+}
+
 const KILLED_DIR: &str = "SLUICE_TEST_KILLED_DIR";
 const KILLED_PARTITIONS: u32 = 3;
 
@@ -609,7 +673,10 @@ fn every_acknowledged_append_survives_kill_9_without_a_gap() {
         for (partition, acknowledged) in (0..).zip(&acknowledged) {
             let OffsetRange { start, end } = log.offsets("events", Partition::new(partition)).unwrap();
             assert_eq!(start, Offset::new(0));
-            assert!(end.get() >= *acknowledged, "partition {partition} ends at {end}, {acknowledged} were acknowledged");
+            assert!(
+                end.get() >= *acknowledged,
+                "partition {partition} ends at {end}, {acknowledged} were acknowledged"
+            );
             let mut reader = log.reader("events", Partition::new(partition), start).unwrap();
             let mut next = 0;
             while next < end.get() {
