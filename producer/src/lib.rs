@@ -22,7 +22,7 @@ pub use replay::{POSITION_HEADER, ReplayConfig, ReplaySummary, SOURCE_HEADER, re
 pub use scenario::{Scenario, SimulateOverrides};
 pub use shop_files::{ShopFilesConfig, write_shop_files};
 pub use simulate::{
-    Anomaly, AnomalyKind, Label, Parcel, ParcelKind, SimulateConfig, SimulateSummary, Simulation, SimulationPlan, simulate,
-    write_labels,
+    Anomaly, AnomalyKind, Label, Parcel, ParcelKind, SimulateConfig, SimulateSummary, Simulation, SimulationPlan,
+    simulate, write_labels,
 };
 pub use topics::ProducerTopics;

@@ -73,7 +73,13 @@ impl Progress for StderrProgress {
         let since = last.0.elapsed();
         if since >= LOG_EVERY {
             let rate = sent.records.saturating_sub(last.1.records) as f64 / since.as_secs_f64();
-            tracing::info!(what = self.what, records = sent.records, bytes = sent.bytes, records_per_second = rate as u64, "progress");
+            tracing::info!(
+                what = self.what,
+                records = sent.records,
+                bytes = sent.bytes,
+                records_per_second = rate as u64,
+                "progress"
+            );
             *last = (Instant::now(), sent);
         }
     }

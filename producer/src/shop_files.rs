@@ -36,7 +36,8 @@ pub struct ShopFilesConfig {
 
 impl ShopFilesConfig {
     fn check(&self) -> Result<(), ProducerError> {
-        let sizes = [("clients", u64::from(self.clients)), ("products", self.products.into()), ("days", self.days.into())];
+        let sizes =
+            [("clients", u64::from(self.clients)), ("products", self.products.into()), ("days", self.days.into())];
         match sizes.into_iter().find(|(_, size)| *size == 0) {
             Some((key, _)) => Err(ProducerError::Knob { key, problem: "is 0; give at least 1".into() }),
             None => Ok(()),
@@ -117,10 +118,7 @@ fn moment(millis: i64) -> String {
     time.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> csv::Result<()>,
-) -> Result<(), ProducerError> {
+fn write_whole(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> csv::Result<()>) -> Result<(), ProducerError> {
     let partial = path.with_extension("csv.partial");
     let written = File::create(&partial).and_then(|file| {
         let mut out = BufWriter::new(file);

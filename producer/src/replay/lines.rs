@@ -47,7 +47,9 @@ impl<R: Read> Lines<R> {
         if !ended && !self.at_end {
             return self.cut(from, length).map(Some);
         }
-        Ok(Some(Line { number: self.number, bytes: trimmed(&self.buffer[from..from + length]), cut_bytes: 0 }))
+        let kept = length.min(LINE_BYTES_MAX);
+        let bytes = trimmed(&self.buffer[from..from + kept]);
+        Ok(Some(Line { number: self.number, bytes, cut_bytes: (length - kept) as u64 }))
     }
 
     /// The next CSV record: a line, and those after it while a quote is open. When the quote does not close
@@ -58,7 +60,7 @@ impl<R: Read> Lines<R> {
         while lines < RECORD_LINES_MAX {
             let Some((upto, ended)) = self.find_end(length)? else { break };
             let whole = ended || self.at_end;
-            if !whole {
+            if !whole || upto > LINE_BYTES_MAX {
                 break;
             }
             let quotes = self.buffer[self.start + length..self.start + upto].iter().filter(|b| **b == b'"').count();
@@ -207,13 +209,13 @@ mod tests {
 
     #[test]
     fn a_line_beyond_the_limit_is_cut_and_the_next_one_is_whole() {
-        for long in [LINE_BYTES_MAX + 10, 4 * LINE_BYTES_MAX] {
+        for long in [LINE_BYTES_MAX, LINE_BYTES_MAX + 10, 4 * LINE_BYTES_MAX] {
             for tail in ["\nnext\nand one more", "\nnext\n", ""] {
                 let text = format!("first\n{}{tail}", "x".repeat(long));
                 let mut lines = Lines::new(text.as_bytes());
                 assert_eq!(lines.next().unwrap().unwrap().bytes, b"first");
                 let line = lines.next().unwrap().unwrap();
-                assert!(line.bytes.len() >= LINE_BYTES_MAX && line.bytes.iter().all(|b| *b == b'x'));
+                assert!(line.bytes.len() == LINE_BYTES_MAX && line.bytes.iter().all(|b| *b == b'x'));
                 assert_eq!(line.bytes.len() as u64 + line.cut_bytes, long as u64);
                 assert_eq!(line.number, 2);
                 let next = lines.next().unwrap().map(|l| (l.number, l.bytes.to_vec()));

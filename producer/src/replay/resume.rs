@@ -21,9 +21,8 @@ pub(crate) fn last_positions(log: &dyn EventLog, topic: &str, sources: &[String]
     let partitions = log.partition_count(topic)?;
     let mut positions: Positions = sources.iter().map(|s| (s.clone(), vec![0; partitions as usize])).collect();
     for number in 0..partitions {
-        let found = search(log, topic, Partition::new(number), positions.len())?;
-        for (source, position) in found {
-            if let Some(of_source) = positions.get_mut(&source) {
+        for (source, position) in search(log, topic, Partition::new(number), sources)? {
+            if let Some(of_source) = positions.get_mut(source) {
                 of_source[number as usize] = position;
             }
         }
@@ -31,21 +30,24 @@ pub(crate) fn last_positions(log: &dyn EventLog, topic: &str, sources: &[String]
     Ok(positions)
 }
 
-/// The last position of each source in a partition; stops when it knows `wanted` sources.
-fn search(
+/// The last position of each source in a partition, where it has one.
+fn search<'s>(
     log: &dyn EventLog,
     topic: &str,
     partition: Partition,
-    wanted: usize,
-) -> Result<HashMap<String, u64>, ProducerError> {
+    sources: &'s [String],
+) -> Result<HashMap<&'s str, u64>, ProducerError> {
     let range = log.offsets(topic, partition)?;
     let mut found = HashMap::new();
     let (mut upto, mut step) = (range.end.get(), FIRST_STEP);
-    while upto > range.start.get() && found.len() < wanted {
+    while upto > range.start.get() && sources.iter().any(|s| !found.contains_key(s.as_str())) {
         let from = (upto - step).max(range.start.get());
-        for (source, position) in read(log, topic, partition, from, upto)? {
-            // What stands further back is older.
-            found.entry(source).or_insert(position);
+        let here = read(log, topic, partition, from, upto)?;
+        for source in sources {
+            if let Some(position) = here.get(source) {
+                // What stands further back is older.
+                found.entry(source.as_str()).or_insert(*position);
+            }
         }
         upto = from;
         step = (step * 2).min(LAST_STEP);

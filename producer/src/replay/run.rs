@@ -3,7 +3,7 @@
 use super::{
     csv_rows::CsvRows,
     fields::{Fields, Refusal},
-    lines::{LINE_BYTES_MAX, Line, Lines},
+    lines::{Line, Lines},
     ndjson,
     resume::{Positions, last_positions},
     source::{Format, Source},
@@ -243,7 +243,7 @@ impl Replay<'_> {
             reason: refusal.reason,
             message: refusal.message,
             key: None,
-            value: Some(line.bytes[..line.bytes.len().min(LINE_BYTES_MAX)].to_vec()),
+            value: Some(line.bytes.to_vec()),
             headers: None,
             source: place.file_name.to_owned(),
             partition: None,

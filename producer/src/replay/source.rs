@@ -65,7 +65,11 @@ fn unpacked(mut file: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
     file.by_ref().take(2).read_to_end(&mut magic)?;
     let is_packed = magic == [0x1f, 0x8b];
     let whole = Cursor::new(magic).chain(file);
-    Ok(if is_packed { Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, whole))) } else { Box::new(whole) })
+    Ok(if is_packed {
+        Box::new(MultiGzDecoder::new(BufReader::with_capacity(64 * 1024, whole)))
+    } else {
+        Box::new(whole)
+    })
 }
 
 /// By the name's ending, else by the first byte of the content.

@@ -111,7 +111,8 @@ pub(crate) mod start_text {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<EventTime>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
-        let time = text.map(|t| parse_event_time(&t).map_err(|e| D::Error::custom(format!("start: {e}")))).transpose()?;
+        let time =
+            text.map(|t| parse_event_time(&t).map_err(|e| D::Error::custom(format!("start: {e}")))).transpose()?;
         if time.is_some_and(|t| t < EventTime::EARLIEST) {
             return Err(D::Error::custom("start: before 1980"));
         }

@@ -1,13 +1,6 @@
 //! From what happened to what arrives: delays, duplicates, damage, clocks that run ahead.
 
-use super::{
-    SimulationPlan,
-    crowd::Crowd,
-    draft::Draft,
-    effects::Effects,
-    wording::Wording,
-    world::World,
-};
+use super::{SimulationPlan, crowd::Crowd, draft::Draft, effects::Effects, wording::Wording, world::World};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use sluice_events::{EventTime, encode_event};
@@ -158,11 +151,8 @@ impl Simulation {
         };
         // Three draws, the smallest: most events arrive soon, a few at the very end.
         let longest = self.out_of_orderness_millis;
-        let delay = if longest == 0 {
-            0
-        } else {
-            (0..3).map(|_| self.rng.random_range(0..=longest)).min().unwrap_or(0)
-        };
+        let delay =
+            if longest == 0 { 0 } else { (0..3).map(|_| self.rng.random_range(0..=longest)).min().unwrap_or(0) };
         self.enqueue(draft.time + delay, draft, kind);
         self.events_left -= 1;
         if self.shares.duplicates > 0.0 && kind == ParcelKind::Event && self.rng.random_bool(self.shares.duplicates) {

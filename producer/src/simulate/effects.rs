@@ -51,7 +51,8 @@ impl Effects {
             return;
         }
         self.active = self.all.iter().filter(|e| e.start <= now && now < e.end).copied().collect();
-        self.next_change = self.all.iter().flat_map(|e| [e.start, e.end]).filter(|t| *t > now).min().unwrap_or(i64::MAX);
+        self.next_change =
+            self.all.iter().flat_map(|e| [e.start, e.end]).filter(|t| *t > now).min().unwrap_or(i64::MAX);
     }
 
     /// When the next anomaly starts or ends.

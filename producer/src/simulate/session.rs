@@ -70,7 +70,13 @@ impl Session {
     }
 
     /// Does what was to be done, and says after how many milliseconds the visitor acts again, if at all.
-    pub(crate) fn step(&mut self, time: i64, world: &World, effects: &Effects, rng: &mut ChaCha8Rng) -> (Draft, Option<u64>) {
+    pub(crate) fn step(
+        &mut self,
+        time: i64,
+        world: &World,
+        effects: &Effects,
+        rng: &mut ChaCha8Rng,
+    ) -> (Draft, Option<u64>) {
         let (event_type, product, quantity) = self.perform(world, rng);
         let country = self.visitor.country;
         let price_cents = if product == NONE {

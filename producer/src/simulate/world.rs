@@ -30,11 +30,8 @@ impl World {
     pub(crate) fn new(seed: u64, customers: u32, products: u32) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let catalogue = Catalogue::new(products, &mut rng);
-        let mut world = Self {
-            catalogue,
-            customers: COUNTRIES.iter().map(|_| Default::default()).collect(),
-            reach: Vec::new(),
-        };
+        let mut world =
+            Self { catalogue, customers: COUNTRIES.iter().map(|_| Default::default()).collect(), reach: Vec::new() };
         for customer in draw_customers(customers, &mut rng) {
             world.customers[usize::from(customer.country)][usize::from(customer.segment)].push(customer.number);
         }
