@@ -4,6 +4,7 @@
 //! Never: decides what a number means. A write that is repeated changes nothing.
 
 pub mod kpi_store;
+pub mod lake;
 mod metrics;
 
 pub use metrics::{Metric, Metrics};

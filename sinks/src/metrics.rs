@@ -92,6 +92,8 @@ impl Metrics {
             gauges: HashMap::new(),
             histograms: HashMap::new(),
         };
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        metrics.registry.register(Box::new(process)).expect(PROOF);
         for metric in Metric::ALL {
             let (kind, labels, help) = metric.spec();
             let opts = Opts::new(metric.name(), help);
@@ -141,6 +143,15 @@ impl Metrics {
         }
     }
 
+    /// Forgets a gauge's series: what it spoke of is no longer here.
+    pub fn remove(&self, metric: Metric, labels: &[&str]) {
+        if let Some(gauges) = self.gauges.get(&metric) {
+            let _ = gauges.remove_label_values(labels);
+        } else if let Some(gauges) = self.int_gauges.get(&metric) {
+            let _ = gauges.remove_label_values(labels);
+        }
+    }
+
     /// Records a duration in a histogram.
     pub fn observe(&self, metric: Metric, labels: &[&str], seconds: f64) {
         if let Some(Ok(series)) = self.histograms.get(&metric).map(|h| h.get_metric_with_label_values(labels)) {
@@ -157,7 +168,7 @@ impl Metrics {
             .iter()
             .filter(|family| family.name() == metric.name())
             .flat_map(|family| family.get_metric())
-            .map(|m| m.get_counter().value() as u64)
+            .map(|m| m.get_counter().get_value() as u64)
             .sum()
     }
 

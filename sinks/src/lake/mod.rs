@@ -1,0 +1,75 @@
+//! The lake: Delta tables in three buckets, with the offsets they cover inside their commits.
+
+mod checkpoints;
+mod config;
+mod location;
+mod table;
+
+pub use checkpoints::{CheckpointStore, CheckpointStoreError};
+pub use config::{LakeConfig, S3Config};
+pub use location::{Bucket, Location};
+pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
+
+use deltalake::DeltaTableBuilder;
+use object_store::ObjectStoreExt as _;
+use std::sync::Arc;
+
+/// The lake as a whole.
+#[derive(Clone)]
+pub struct Lake {
+    config: Arc<LakeConfig>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Lake {
+    /// A lake at the places the configuration names. Writing blocks the caller; the runtime carries the I/O, so no
+    /// method of the lake may be called from one of its own threads.
+    pub fn new(config: LakeConfig, runtime: tokio::runtime::Handle) -> Self {
+        location::register_s3();
+        Self { config: Arc::new(config), runtime }
+    }
+
+    /// Opens a table; makes it when it is missing.
+    ///
+    /// # Errors
+    /// When the place cannot be reached, or the table has other columns.
+    pub fn table(&self, spec: TableSpec) -> Result<LakeTable, LakeError> {
+        let place = self.location(spec.bucket, &spec.path)?;
+        LakeTable::open(spec, place, self.config.clone(), self.runtime.clone())
+    }
+
+    fn location(&self, bucket: Bucket, path: &str) -> Result<Location, LakeError> {
+        Location::of(&self.config, bucket, path)
+            .map_err(|message| LakeError::Place { table: format!("{}.{path}", bucket.as_str()), message })
+    }
+
+    /// The Delta tables that exist right below a folder of a bucket (empty: the bucket itself): name and table, for
+    /// reading.
+    ///
+    /// # Errors
+    /// When the bucket cannot be listed or a table's log cannot be read.
+    pub fn existing(&self, bucket: Bucket, below: &str) -> Result<Vec<(String, deltalake::DeltaTable)>, LakeError> {
+        let root = self.location(bucket, below)?;
+        let fail = |message: String| LakeError::Place { table: bucket.as_str().to_owned(), message };
+        self.runtime.block_on(async {
+            let listing = root.store.list_with_delimiter(Some(&root.prefix)).await.map_err(|e| fail(e.to_string()))?;
+            let mut tables = Vec::new();
+            for folder in listing.common_prefixes {
+                let Some(name) = folder.filename().map(str::to_owned) else { continue };
+                let log = folder.clone().join("_delta_log").join("00000000000000000000.json");
+                if name.starts_with(['_', '.']) || root.store.head(&log).await.is_err() {
+                    continue;
+                }
+                let place = self.location(bucket, format!("{below}/{name}").trim_start_matches('/'))?;
+                let table = DeltaTableBuilder::from_url(place.url.clone())
+                    .map_err(|e| fail(e.to_string()))?
+                    .with_storage_backend(place.store.clone(), place.url.clone())
+                    .load()
+                    .await
+                    .map_err(|e| fail(format!("{name}: {e}")))?;
+                tables.push((name, table));
+            }
+            Ok(tables)
+        })
+    }
+}
