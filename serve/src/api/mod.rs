@@ -1,0 +1,35 @@
+//! The REST API, one file per resource.
+
+mod alerts;
+mod error;
+mod health;
+mod kpis;
+mod models;
+mod parameters;
+mod status;
+mod summary;
+
+pub(crate) use alerts::{__path_acknowledge, __path_alerts, acknowledge, alerts};
+pub(crate) use error::{ApiError, ErrorBody, no_such_method, no_such_page};
+pub(crate) use health::{__path_healthz, __path_metrics, __path_readyz, healthz, metrics, readyz};
+pub(crate) use kpis::{__path_kpis, kpis};
+pub(crate) use models::{__path_models, models};
+pub(crate) use status::{__path_status, status};
+pub(crate) use summary::{__path_summary, SummaryCache, summary};
+
+use chrono::{DateTime, SecondsFormat};
+use sluice_events::EventTime;
+
+/// RFC 3339 in UTC; milliseconds only when there are some.
+pub(crate) fn time_text(time: EventTime) -> String {
+    match DateTime::from_timestamp_millis(time.get()) {
+        Some(date) => date.to_rfc3339_opts(SecondsFormat::AutoSi, true),
+        // Beyond the calendar: the number is better than nothing.
+        None => time.to_string(),
+    }
+}
+
+/// JSON has no infinity.
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}

@@ -1,0 +1,512 @@
+//! The whole server over a real socket, with a store that holds one hour of a small shop.
+
+use serde_json::Value;
+use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, PaneState, Severity};
+use sluice_serve::{ColumnInfo, ColumnRole, ModelInfo, PartitionStatus, ServeState, Status, StatusSource, serve};
+use sluice_sinks::{
+    Metric, Metrics,
+    kpi_store::{AlertQuery, EmbeddedKpiStore, KpiQuery, KpiStore, KpiStoreError},
+};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+use tokio::{runtime::Runtime, sync::oneshot};
+
+/// 2024-03-01T10:00:00Z.
+const START: i64 = 1_709_287_200_000;
+const MINUTE: i64 = 60_000;
+
+struct FixedStatus(Mutex<Status>);
+
+impl StatusSource for FixedStatus {
+    fn status(&self) -> Status {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A server on a free port. It stops when it is dropped.
+struct Server {
+    address: SocketAddr,
+    agent: ureq::Agent,
+    status: Arc<FixedStatus>,
+    stop: Option<oneshot::Sender<()>>,
+    runtime: Option<Runtime>,
+    _dir: Option<tempfile::TempDir>,
+}
+
+struct Answer {
+    status: u16,
+    headers: ureq::http::HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+impl Server {
+    fn start(store: Arc<dyn KpiStore>) -> Self {
+        let runtime = Runtime::new().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        let status = Arc::new(FixedStatus(Mutex::new(Status {
+            ready: true,
+            live: true,
+            roles: vec!["process".to_owned(), "serve".to_owned()],
+            partitions: vec![PartitionStatus {
+                partition: 2,
+                position: 40,
+                end_offset: 42,
+                lag: 2,
+                watermark_ms: Some(START),
+                idle: false,
+            }],
+            events_received: 42,
+            started_at_ms: START,
+            ..Status::default()
+        })));
+        let metrics = Metrics::new();
+        metrics.add(Metric::EventsProcessed, &[], 41);
+        let state = ServeState { store, metrics: Arc::new(metrics), status: status.clone(), models: models() };
+        let (stop, stopped) = oneshot::channel();
+        runtime.spawn(async move {
+            let shutdown = async move {
+                let _ = stopped.await;
+            };
+            serve(listener, state, shutdown).await.unwrap();
+        });
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        Self { address, agent, status, stop: Some(stop), runtime: Some(runtime), _dir: None }
+    }
+
+    /// With the hour of data.
+    fn with_data() -> Self {
+        let (dir, store) = embedded();
+        fill(store.as_ref());
+        Self { _dir: Some(dir), ..Self::start(store) }
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        self.get_with(path, &[])
+    }
+
+    fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.get(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call().unwrap())
+    }
+
+    fn post(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.agent.post(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send_empty().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn answer(mut response: ureq::http::Response<ureq::Body>) -> Answer {
+    let text = response.body_mut().with_config().limit(64 << 20).read_to_string().unwrap();
+    Answer { status: response.status().as_u16(), headers: response.headers().clone(), text }
+}
+
+fn embedded() -> (tempfile::TempDir, Arc<dyn KpiStore>) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedKpiStore::open(dir.path()).unwrap();
+    (dir, Arc::new(store))
+}
+
+fn models() -> Vec<ModelInfo> {
+    let model = |name: &str, groups: &[&str], measures: &[&str]| {
+        let column =
+            |role| move |name: &&str| ColumnInfo { name: (*name).to_owned(), role, data_type: "Utf8".to_owned() };
+        ModelInfo {
+            name: name.to_owned(),
+            title: format!("The model {name}"),
+            grain: "1 minute".to_owned(),
+            unit: String::new(),
+            definition: "As it says.".to_owned(),
+            source: String::new(),
+            sql: format!("SELECT 1 AS {name}"),
+            columns: groups
+                .iter()
+                .map(column(ColumnRole::Group))
+                .chain(measures.iter().map(column(ColumnRole::Measure)))
+                .collect(),
+        }
+    };
+    vec![
+        model("activity", &["event_type", "country"], &["events", "revenue"]),
+        model("sales", &["country"], &["orders", "revenue", "items"]),
+    ]
+}
+
+fn pane(model: &str, minute: i64, group: &[(&str, Option<&str>)], measures: &[(&str, Measure)]) -> Kpi {
+    let (start, end) = (EventTime::new(START + minute * MINUTE), EventTime::new(START + (minute + 1) * MINUTE));
+    let group = group.iter().map(|(name, value)| ((*name).to_owned(), value.map(str::to_owned))).collect();
+    let open = minute == 59;
+    Kpi {
+        id: Kpi::id_of(model, start, end, &group),
+        model: model.to_owned(),
+        window_start: start,
+        window_end: end,
+        group,
+        measures: measures.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        state: if open { PaneState::Provisional } else { PaneState::Sealed },
+        version: i32::from(!open),
+        sequence: 7,
+        closed_by: (!open).then(|| "watermark".to_owned()),
+        completeness: if open { 0.5 } else { 1.0 },
+    }
+}
+
+fn alert(id: &str, minute: i64, severity: Severity) -> Alert {
+    Alert {
+        id: id.to_owned(),
+        model: "sales".to_owned(),
+        measure: "revenue".to_owned(),
+        group: [("country".to_owned(), Some("FR".to_owned()))].into(),
+        detector: "zscore".to_owned(),
+        state: AlertState::Firing,
+        severity,
+        observed: 0.0,
+        expected: 100.5,
+        lower: 60.0,
+        upper: f64::INFINITY,
+        score: -9.5,
+        tail_probability: 1e-20,
+        first_window: EventTime::new(START + minute * MINUTE),
+        last_window: EventTime::new(START + minute * MINUTE),
+        window_millis: MINUTE,
+        origin: Vec::new(),
+    }
+}
+
+fn fill(store: &dyn KpiStore) {
+    let mut kpis = Vec::new();
+    for minute in 0..60 {
+        for country in [Some("FR"), Some("DE"), None] {
+            for (kind, n) in [("page_view", 100), ("purchase", 3), ("cart_abandon", 1)] {
+                let group = [("event_type", Some(kind)), ("country", country)];
+                kpis.push(pane("activity", minute, &group, &[("events", Measure::Long(n))]));
+            }
+            let measures = [
+                ("orders", Measure::Long(3)),
+                ("items", Measure::Long(4)),
+                ("revenue", Measure::Text("0.1000".to_owned())),
+                ("aov", Measure::Double(f64::NAN)),
+            ];
+            kpis.push(pane("sales", minute, &[("country", country)], &measures));
+        }
+    }
+    store.upsert_kpis(&kpis).unwrap();
+    store.upsert_alerts(&[alert("old|1", 10, Severity::Warning), alert("new|2/3", 20, Severity::Critical)]).unwrap();
+}
+
+#[test]
+fn kpis_are_found_by_time_group_and_limit() {
+    let server = Server::with_data();
+    let body = server.get("/api/v1/kpis/sales").json();
+    assert_eq!((body["kpis"].as_array().unwrap().len(), &body["more"]), (180, &Value::Bool(false)));
+    let path = "/api/v1/kpis/sales?from=2024-03-01T10:10:00Z&to=2024-03-01T11:12:00%2B01:00&group.country=FR";
+    let body = server.get(path).json();
+    assert_eq!(body["model"], "sales");
+    let kpis = body["kpis"].as_array().unwrap();
+    let starts: Vec<&str> = kpis.iter().map(|kpi| kpi["window_start"].as_str().unwrap()).collect();
+    assert_eq!(starts, ["2024-03-01T10:11:00Z", "2024-03-01T10:10:00Z"]);
+    let expected = serde_json::json!({
+        "id": format!("sales|{}|60000|FR", START + 11 * MINUTE),
+        "window_start": "2024-03-01T10:11:00Z",
+        "window_end": "2024-03-01T10:12:00Z",
+        "group": {"country": "FR"},
+        "measures": {"orders": 3, "items": 4, "revenue": "0.1000", "aov": null},
+        "state": "sealed",
+        "version": 1,
+        "closed_by": "watermark",
+        "completeness": 1.0,
+    });
+    assert_eq!(kpis[0], expected);
+    let body = server.get(&format!("/api/v1/kpis/sales?to={}&limit=2", START + 5 * MINUTE)).json();
+    assert_eq!((body["kpis"].as_array().unwrap().len(), &body["more"]), (2, &Value::Bool(true)));
+    assert_eq!(body["kpis"][0]["window_start"], "2024-03-01T10:04:00Z", "epoch milliseconds are times too");
+}
+
+#[test]
+fn latest_is_the_newest_window_with_all_its_groups() {
+    let server = Server::with_data();
+    let body = server.get("/api/v1/kpis/sales?latest=1").json();
+    let kpis = body["kpis"].as_array().unwrap();
+    assert_eq!(kpis.len(), 3);
+    assert!(kpis.iter().all(|kpi| kpi["window_start"] == "2024-03-01T10:59:00Z" && kpi["state"] == "provisional"));
+    assert!(kpis.iter().any(|kpi| kpi["group"]["country"].is_null()), "a missing group value is null");
+    assert!(kpis.iter().all(|kpi| kpi["closed_by"].is_null()));
+    let body = server.get("/api/v1/kpis/activity?latest=1&group.event_type=purchase&group.country=DE").json();
+    assert_eq!(body["kpis"][0]["measures"]["events"], 3);
+    let body = server.get("/api/v1/kpis/sales?latest=1&to=2020-01-01T00:00:00Z").json();
+    assert_eq!(body["kpis"], serde_json::json!([]));
+}
+
+#[test]
+fn a_wrong_request_is_told_what_is_wrong_and_what_would_be_right() {
+    let server = Server::with_data();
+    for (path, status, error, hint) in [
+        ("/api/v1/kpis/sales?from=yesterday", 400, "parameter 'from': 'yesterday' is not a time", "RFC 3339"),
+        ("/api/v1/kpis/sales?to=2024-03-01", 400, "parameter 'to'", "2024-03-01T10:00:00Z"),
+        ("/api/v1/kpis/sales?limit=0", 400, "parameter 'limit'", "1 to 10000"),
+        ("/api/v1/kpis/sales?limit=many", 400, "parameter 'limit': 'many'", "whole number"),
+        ("/api/v1/kpis/sales?latest=perhaps", 400, "parameter 'latest'", "1 or 0"),
+        ("/api/v1/kpis/sales?country=FR", 400, "parameter 'country' is not known", "group.<column>"),
+        ("/api/v1/kpis/sales?group.device=tv", 400, "parameter 'group.device'", "country"),
+        ("/api/v1/kpis/sales?from=1&from=2", 400, "parameter 'from': is there more than once", "once"),
+        ("/api/v1/kpis/nothing", 404, "no model is named 'nothing'", "activity, sales"),
+        ("/api/v1/alerts?state=loud", 400, "parameter 'state': 'loud'", "acknowledged"),
+        ("/api/v1/alerts?limit=1001", 400, "parameter 'limit'", "1 to 1000"),
+        ("/api/v1/summary?minutes=0", 400, "parameter 'minutes'", "1 to 240"),
+        ("/api/v1/nowhere", 404, "no page is named '/api/v1/nowhere'", "/docs"),
+        ("/api/v1/alerts/x/ack", 405, "does not take GET", "/docs"),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, status, "{path}");
+        let body = answer.json();
+        let text = |name: &str| body[name].as_str().unwrap().replace("': is not known", "' is not known");
+        assert!(text("error").contains(error), "{path}: {body}");
+        assert!(text("hint").contains(hint), "{path}: {body}");
+    }
+}
+
+#[test]
+fn models_say_what_their_numbers_mean() {
+    let server = Server::with_data();
+    let body = server.get("/api/v1/models").json();
+    assert_eq!(body["models"][1]["name"], "sales");
+    assert_eq!(body["models"][1]["sql"], "SELECT 1 AS sales");
+    let column = serde_json::json!({"name": "country", "role": "group", "data_type": "Utf8"});
+    assert_eq!(body["models"][1]["columns"][0], column);
+}
+
+#[test]
+fn alerts_are_listed_newest_first_and_a_person_acknowledges_one() {
+    let server = Server::with_data();
+    let body = server.get("/api/v1/alerts").json();
+    let alerts = body["alerts"].as_array().unwrap();
+    assert_eq!((alerts.len(), &alerts[0]["id"], &alerts[0]["severity"]), (2, &"new|2/3".into(), &"critical".into()));
+    assert_eq!(
+        alerts[0]["text"],
+        "revenue of sales (country FR) is too low: 0, expected 100.5 (at least 60), since 2024-03-01T10:20:00Z"
+    );
+    assert_eq!(alerts[0]["upper"], Value::Null, "JSON has no infinity");
+    assert_eq!(alerts[0]["last_window_end"], "2024-03-01T10:21:00Z");
+
+    let acknowledged = server.post("/api/v1/alerts/new%7C2%2F3/ack", &[]);
+    assert_eq!((acknowledged.status, &acknowledged.json()["state"]), (200, &"acknowledged".into()));
+    let firing = server.get("/api/v1/alerts?state=firing&model=sales&limit=5").json();
+    assert_eq!(firing["alerts"].as_array().unwrap().len(), 1);
+    assert_eq!(server.get("/api/v1/alerts?state=acknowledged").json()["alerts"][0]["id"], "new|2/3");
+    let unknown = server.post("/api/v1/alerts/none/ack", &[]);
+    assert_eq!((unknown.status, unknown.json()["error"].as_str()), (404, Some("no alert is named 'none'")));
+}
+
+#[test]
+fn a_page_of_another_site_cannot_acknowledge() {
+    let server = Server::with_data();
+    let path = "/api/v1/alerts/old%7C1/ack";
+    for site in ["cross-site", "same-site"] {
+        assert_eq!(server.post(path, &[("sec-fetch-site", site)]).status, 403);
+    }
+    assert_eq!(server.get_with("/api/v1/alerts", &[("sec-fetch-site", "cross-site")]).status, 200);
+    assert_eq!(server.post(path, &[("sec-fetch-site", "same-origin")]).status, 200);
+}
+
+#[test]
+fn the_summary_adds_up_all_groups_exactly() {
+    let server = Server::with_data();
+    let body = server.get("/api/v1/summary?minutes=60").json();
+    let points = body["points"].as_array().unwrap();
+    assert_eq!((points.len(), &body["as_of"]), (60, &"2024-03-01T11:00:00Z".into()));
+    assert_eq!(points[0]["events_by_type"], serde_json::json!({"page_view": 300, "purchase": 9, "cart_abandon": 3}));
+    assert_eq!((&points[0]["revenue"], &points[0]["orders"]), (&"0.3000".into(), &9.into()));
+    assert_eq!((&points[0]["abandonment_rate"], &points[0]["events_per_second"]), (&0.25.into(), &5.2.into()));
+    assert_eq!((&points[58]["provisional"], &points[59]["provisional"]), (&false.into(), &true.into()));
+    let totals = serde_json::json!({
+        "events": 60 * 312, "revenue": "18.0000", "orders": 540, "items": 720, "aov": "0.0333", "abandonment_rate": 0.25
+    });
+    assert_eq!(body["totals"], totals);
+    let body = server.get("/api/v1/summary?minutes=5").json();
+    assert_eq!(body["points"][0]["window_start"], "2024-03-01T10:55:00Z");
+}
+
+#[test]
+fn an_empty_store_answers_with_nothing() {
+    let (dir, store) = embedded();
+    let server = Server { _dir: Some(dir), ..Server::start(store) };
+    let body = server.get("/api/v1/summary").json();
+    assert_eq!((&body["as_of"], &body["points"]), (&Value::Null, &serde_json::json!([])));
+    assert_eq!(server.get("/api/v1/alerts").json()["alerts"], serde_json::json!([]));
+    assert_eq!(server.get("/api/v1/kpis/sales?latest=1").json()["kpis"], serde_json::json!([]));
+}
+
+#[test]
+fn status_health_and_metrics_tell_how_it_is_doing() {
+    let server = Server::with_data();
+    let body = server.get("/api/v1/status").json();
+    assert_eq!((&body["events_received"], &body["roles"][1]), (&42.into(), &"serve".into()));
+    assert_eq!((&body["partitions"][0]["lag"], &body["started_at"]), (&2.into(), &"2024-03-01T10:00:00Z".into()));
+    assert!(body["server_time_ms"].as_i64().unwrap() > START);
+    assert_eq!((server.get("/healthz").status, server.get("/readyz").status), (200, 200));
+    let metrics = server.get("/metrics");
+    assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    assert!(metrics.text.contains("sluice_events_processed_total 41"), "{}", metrics.text);
+
+    *server.status.0.lock().unwrap() =
+        Status { not_ready_because: Some("the log is not reached".to_owned()), ..Status::default() };
+    let (alive, ready) = (server.get("/healthz"), server.get("/readyz"));
+    assert_eq!((alive.status, ready.status), (503, 503));
+    assert_eq!(ready.json()["reason"], "the log is not reached");
+}
+
+/// A store that is down.
+struct Down;
+
+impl Down {
+    fn error<T>() -> Result<T, KpiStoreError> {
+        Err(KpiStoreError { store: "nowhere".to_owned(), deed: "ask", message: "a secret detail".to_owned() })
+    }
+}
+
+impl KpiStore for Down {
+    fn upsert_kpis(&self, _: &[Kpi]) -> Result<(), KpiStoreError> {
+        Self::error()
+    }
+    fn kpis(&self, _: &KpiQuery) -> Result<Vec<Kpi>, KpiStoreError> {
+        Self::error()
+    }
+    fn upsert_alerts(&self, _: &[Alert]) -> Result<(), KpiStoreError> {
+        Self::error()
+    }
+    fn alerts(&self, _: &AlertQuery) -> Result<Vec<Alert>, KpiStoreError> {
+        Self::error()
+    }
+    fn acknowledge(&self, _: &str) -> Result<Option<Alert>, KpiStoreError> {
+        Self::error()
+    }
+    fn flush(&self) -> Result<(), KpiStoreError> {
+        Self::error()
+    }
+    fn ping(&self) -> Result<(), KpiStoreError> {
+        Self::error()
+    }
+}
+
+#[test]
+fn a_store_that_is_down_is_said_so_without_its_details() {
+    let server = Server::start(Arc::new(Down));
+    for path in ["/api/v1/kpis/sales", "/api/v1/alerts", "/api/v1/summary", "/readyz"] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, 503, "{path}");
+        assert!(answer.text.contains("the KPI store does not answer"), "{path}: {}", answer.text);
+        assert!(!answer.text.contains("secret"), "{path}: {}", answer.text);
+    }
+    assert_eq!((server.get("/healthz").status, server.get("/metrics").status, server.get("/").status), (200, 200, 200));
+}
+
+#[test]
+fn the_description_lists_every_route_and_its_page_works() {
+    let server = Server::with_data();
+    let description = server.get("/api/v1/openapi.json").json();
+    let mut paths: Vec<&String> = description["paths"].as_object().unwrap().keys().collect();
+    paths.sort();
+    assert_eq!(
+        paths,
+        [
+            "/api/v1/alerts",
+            "/api/v1/alerts/{id}/ack",
+            "/api/v1/kpis/{model}",
+            "/api/v1/models",
+            "/api/v1/status",
+            "/api/v1/summary",
+            "/healthz",
+            "/metrics",
+            "/readyz",
+        ]
+    );
+    for (path, methods) in description["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            assert!(operation["responses"]["200"].is_object(), "{method} {path}");
+            let url = path.replace("{model}", "sales").replace("{id}", "old%7C1");
+            let answer = if method == "post" { server.post(&url, &[]) } else { server.get(&url) };
+            assert_eq!(answer.status, 200, "{method} {path}");
+        }
+    }
+    let references = description.to_string();
+    for part in references.split("\"#/components/schemas/").skip(1) {
+        let name = part.split('"').next().unwrap();
+        assert!(description["components"]["schemas"][name].is_object(), "{name} is used and not described");
+    }
+    let docs = server.get("/docs/");
+    assert_eq!((docs.status, docs.text.contains("swagger-ui")), (200, true));
+}
+
+#[test]
+fn the_page_loads_all_it_needs_from_here_and_browsers_keep_the_large_part() {
+    let server = Server::with_data();
+    let page = server.get("/");
+    assert!(page.header("content-type").starts_with("text/html"));
+    for name in ["content-security-policy", "x-content-type-options", "x-frame-options", "referrer-policy"] {
+        assert!(!page.header(name).is_empty(), "{name}");
+    }
+    let mut loaded = 0;
+    for attribute in ["src=\"", "href=\"/assets"] {
+        for part in page.text.split(attribute).skip(1) {
+            let path = part.split('"').next().unwrap();
+            let path = if attribute.starts_with("href") { format!("/assets{path}") } else { path.to_owned() };
+            assert_eq!(server.get(&path).status, 200, "{path}");
+            loaded += 1;
+        }
+    }
+    assert_eq!(loaded, 3);
+    for path in ["/", "/assets/app.js", "/assets/style.css"] {
+        let text = server.get(path).text.replace("http://www.w3.org/2000/svg", "");
+        assert!(!text.contains("http://") && !text.contains("https://"), "{path} names another site");
+    }
+    let charts = server.get("/assets/plotly.min.js");
+    assert!(charts.text.contains("plotly.js v") && charts.text.trim_end().ends_with("}));"));
+    assert!(charts.header("cache-control").contains("max-age"));
+    let again = server.get_with("/assets/plotly.min.js", &[("if-none-match", charts.header("etag"))]);
+    assert_eq!((again.status, again.text.len()), (304, 0));
+    assert_eq!(server.get("/api/v1/status").header("cache-control"), "no-store");
+}
+
+#[test]
+fn a_stopped_server_ends_by_itself() {
+    let (_dir, store) = embedded();
+    let mut server = Server::start(store);
+    assert_eq!(server.get("/healthz").status, 200);
+    server.stop.take().unwrap().send(()).unwrap();
+    let runtime = server.runtime.take().unwrap();
+    // Kept connections without a request are closed, so nothing holds the server.
+    runtime.block_on(async {
+        while tokio::net::TcpStream::connect(server.address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    });
+}
