@@ -1,0 +1,238 @@
+//! The command line.
+
+use crate::{
+    Config,
+    config::Overrides,
+    models,
+    produce::Source,
+    query::{self, Format},
+    roles, up, verify,
+};
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use sluice_producer::{ReplayConfig, ShopFilesConfig, write_shop_files};
+use std::{path::PathBuf, process::ExitCode};
+
+/// The command line asks for what is not possible. Exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUse(pub String);
+
+/// Streaming event processing for e-commerce: lake, live KPIs, anomaly alerts and a dashboard, in one program.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, after_help = "Start here: sluice up     then open http://127.0.0.1:8080/")]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+    /// Data folder of every local store.
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Settings file [default: ./sluice.toml when there is one].
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Sets one key, such as --set time.allowed_lateness=5m. May be repeated.
+    #[arg(long, global = true, value_name = "SECTION.KEY=VALUE")]
+    set: Vec<String>,
+    /// Log lines on stderr: text or json. RUST_LOG chooses what is logged.
+    #[arg(long, global = true, default_value = "text", value_parser = ["text", "json"])]
+    pub(crate) log_format: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything in one process: producer, processing, dashboard.
+    Up(UpArgs),
+    /// Write events into the log.
+    #[command(subcommand)]
+    Produce(Produce),
+    /// Run the partition workers: log to lake and partial panes.
+    Process(RoleArgs),
+    /// Run the merge workers: partial panes to KPIs, alerts and live tables.
+    Merge(RoleArgs),
+    /// Run the dashboard and the API over the KPI store.
+    Serve,
+    /// Run SQL over the lake: bronze.*, silver.*, live.*, gold.*.
+    Query {
+        /// The query.
+        sql: String,
+        /// How rows are printed.
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+    /// Check the ledger (no record lost, none twice) and that the stream equals a batch over silver. Exit 1 if not.
+    Verify {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The live models.
+    #[command(subcommand)]
+    Models(Models),
+    /// The configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+#[derive(Debug, Args)]
+struct UpArgs {
+    /// Replay these NDJSON or CSV files (plain or .gz) instead of simulating a shop.
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "scenario")]
+    replay: Vec<PathBuf>,
+    /// Simulate a shop by this scenario file.
+    #[arg(long, value_name = "FILE")]
+    scenario: Option<PathBuf>,
+    /// Produce nothing: other programs write the events topic.
+    #[arg(long, conflicts_with_all = ["replay", "scenario"])]
+    no_producer: bool,
+    /// Speed of a replay: 1 as recorded, 60 an hour in a minute, 0 as fast as possible.
+    #[arg(long, default_value_t = 0.0)]
+    speed: f64,
+    /// Read all input to its end, close and seal every window, commit, print a summary and exit.
+    #[arg(long)]
+    until_drained: bool,
+}
+
+#[derive(Debug, Args)]
+struct RoleArgs {
+    /// Work off what is in the log now, commit and exit.
+    #[arg(long)]
+    until_drained: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Produce {
+    /// Simulate a shop. Knobs: section [simulate] of the settings, or --set simulate.rate=500.
+    Simulate {
+        /// Simulate by this scenario file: knobs and injected anomalies; their labels are written beside the data.
+        #[arg(long, value_name = "FILE")]
+        scenario: Option<PathBuf>,
+    },
+    /// Stream NDJSON or CSV files (plain or .gz), keeping event times. Started again, it goes on where it stopped.
+    Replay {
+        /// The files, in order.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// 1 as recorded, 60 an hour in a minute, 0 as fast as possible.
+        #[arg(long, default_value_t = 0.0)]
+        speed: f64,
+    },
+    /// Write clients.csv and achats.csv of the simulated shop.
+    Files {
+        /// Folder to write to.
+        #[arg(default_value = ".")]
+        out: PathBuf,
+        /// Fixes every draw.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Customers.
+        #[arg(long, default_value_t = 1_000)]
+        clients: u32,
+        /// Purchases.
+        #[arg(long, default_value_t = 10_000)]
+        purchases: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Models {
+    /// List the live models: shipped and yours.
+    List,
+    /// Show a model's text and columns.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Compile every model; exit 1 and say why when one cannot run continuously.
+    Check,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Read the settings from all places; exit 2 and name the key when one is wrong.
+    Check,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// With a text for people; [`WrongUse`] when the command line or the settings are at fault.
+pub fn run(command_line: CommandLine) -> Result<ExitCode> {
+    let CommandLine { command, dir, config, set, .. } = command_line;
+    let config = Config::load(&Overrides { file: config, dir, set })?;
+    match command {
+        Command::Up(args) => {
+            let source = match (args.scenario, args.replay) {
+                (Some(file), _) => Source::Scenario(existing(file)?),
+                (None, files) if !files.is_empty() => Source::Replay(replay(files, args.speed)?),
+                _ if args.no_producer => Source::None,
+                _ => Source::Simulate(Box::new(config.simulate.clone())),
+            };
+            up::up(config, source, args.until_drained)?;
+        }
+        Command::Produce(Produce::Simulate { scenario }) => {
+            let source = match scenario {
+                Some(file) => Source::Scenario(existing(file)?),
+                None => Source::Simulate(Box::new(config.simulate.clone())),
+            };
+            roles::produce(config, &source)?;
+        }
+        Command::Produce(Produce::Replay { files, speed }) => {
+            roles::produce(config, &Source::Replay(replay(files, speed)?))?;
+        }
+        Command::Produce(Produce::Files { out, seed, clients, purchases }) => {
+            let files = ShopFilesConfig { seed, clients, purchases, ..ShopFilesConfig::default() };
+            write_shop_files(&out, &files)?;
+            eprintln!("wrote clients.csv and achats.csv to {}", out.display());
+        }
+        Command::Process(args) => roles::process(config, args.until_drained)?,
+        Command::Merge(args) => roles::merge(config, args.until_drained)?,
+        Command::Serve => roles::serve(&config)?,
+        Command::Query { sql, format } => query::run(&config, &sql, format)?,
+        Command::Verify { json } => {
+            return Ok(if verify::run(&config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Models(command) => return show_models(&config, &command),
+        Command::Config(ConfigCommand::Check) => println!("the settings are good"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn existing(file: PathBuf) -> Result<PathBuf> {
+    if file.is_file() { Ok(file) } else { Err(WrongUse(format!("there is no file {}", file.display())).into()) }
+}
+
+fn replay(files: Vec<PathBuf>, speed: f64) -> Result<ReplayConfig> {
+    let files = files.into_iter().map(existing).collect::<Result<_>>()?;
+    if !(speed >= 0.0 && speed.is_finite()) {
+        return Err(WrongUse(format!("--speed {speed}: give 0 or a number above")).into());
+    }
+    Ok(ReplayConfig { files, speed })
+}
+
+fn show_models(config: &Config, command: &Models) -> Result<ExitCode> {
+    match command {
+        Models::Check => {
+            let models = models::compile(config)?;
+            println!("{} models run continuously", models.len());
+        }
+        Models::List => {
+            for model in models::compile(config)?.iter() {
+                println!("{:<16} {:<40} {}", model.name, model.header.grain, model.header.title);
+            }
+        }
+        Models::Show { name } => {
+            let models = models::compile(config)?;
+            let Some(model) = models.iter().find(|m| m.name == *name) else {
+                let names: Vec<_> = models.iter().map(|m| &*m.name).collect();
+                return Err(WrongUse(format!("there is no model '{name}'; there are {}", names.join(", "))).into());
+            };
+            println!("{}\n", model.sql.trim_end());
+            println!("{:<20} {:<24} group", "window_start, window_end", "timestamp");
+            for column in &model.columns {
+                let role = if column.is_group { "group" } else { "measure" };
+                println!("{:<20} {:<24} {role}", column.name, column.data_type.to_string());
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

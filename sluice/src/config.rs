@@ -1,0 +1,312 @@
+//! The configuration: one typed tree, defaults in `sluice.toml`, read in one place.
+
+use crate::WrongUse;
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use sluice_event_log::LogConfig;
+use sluice_events::{RegistryConfig, Subject, ValidationRules};
+use sluice_producer::SimulateConfig;
+use sluice_sinks::{kpi_store::KpiStoreConfig, lake::LakeConfig};
+use sluice_stream_processor::TimeRules;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use toml::{Table, Value};
+
+/// All settings. What each means stands in `sluice.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct Config {
+    pub dir: PathBuf,
+    pub log: LogConfig,
+    pub topics: TopicsConfig,
+    pub registry: RegistryConfig,
+    pub time: TimeConfig,
+    pub process: ProcessConfig,
+    pub checkpoints: CheckpointsConfig,
+    pub lake: LakeConfig,
+    pub kpi_store: KpiStoreConfig,
+    pub models: ModelsConfig,
+    pub serve: ListenConfig,
+    pub metrics: ListenConfig,
+    pub simulate: SimulateConfig,
+}
+
+/// Names of topics.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct TopicsConfig {
+    pub events: String,
+    pub partials: String,
+    pub kpis: String,
+    pub alerts: String,
+    pub dead_letters: String,
+    pub partitions: u32,
+    pub merge_partitions: u32,
+}
+
+impl TopicsConfig {
+    pub(crate) fn of(&self, subject: Subject) -> String {
+        match subject {
+            Subject::Events => &self.events,
+            Subject::Partials => &self.partials,
+            Subject::Kpis => &self.kpis,
+            Subject::Alerts => &self.alerts,
+            Subject::DeadLetters => &self.dead_letters,
+        }
+        .clone()
+    }
+}
+
+/// Rules of event time.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct TimeConfig {
+    #[serde(with = "humantime_serde")]
+    pub out_of_orderness: Duration,
+    #[serde(with = "humantime_serde")]
+    pub allowed_lateness: Duration,
+    #[serde(with = "humantime_serde")]
+    pub late_grain: Duration,
+    #[serde(with = "humantime_serde")]
+    pub max_future_skew: Duration,
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    #[serde(with = "humantime_serde")]
+    pub dedup_horizon: Duration,
+    pub dedup_ids_max: usize,
+}
+
+impl TimeConfig {
+    pub(crate) fn rules(&self) -> TimeRules {
+        TimeRules {
+            out_of_orderness: self.out_of_orderness,
+            allowed_lateness: self.allowed_lateness,
+            late_grain: self.late_grain,
+            dedup_horizon: self.dedup_horizon,
+            dedup_ids_max: self.dedup_ids_max,
+        }
+    }
+
+    pub(crate) fn validation(&self) -> ValidationRules {
+        ValidationRules { max_future_skew: self.max_future_skew }
+    }
+}
+
+/// Settings of the partition workers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct ProcessConfig {
+    pub group: String,
+    pub partitions: String,
+    pub batch_records: usize,
+    pub value_bytes_max: usize,
+    #[serde(with = "humantime_serde")]
+    pub provisional_interval: Duration,
+}
+
+impl ProcessConfig {
+    /// The partitions to work on, of `count`.
+    pub(crate) fn chosen(&self, count: u32) -> Result<Vec<u32>> {
+        if self.partitions.trim() == "all" {
+            return Ok((0..count).collect());
+        }
+        let mut chosen = Vec::new();
+        for part in self.partitions.split(',').map(str::trim) {
+            let (from, to) = part.split_once('-').unwrap_or((part, part));
+            let number = |text: &str| {
+                text.trim().parse::<u32>().ok().filter(|p| *p < count).ok_or_else(|| {
+                    let count = count - 1;
+                    WrongUse(format!("process.partitions: '{text}' is no partition; the topic has 0 to {count}"))
+                })
+            };
+            chosen.extend(number(from)?..=number(to)?);
+        }
+        chosen.sort_unstable();
+        chosen.dedup();
+        Ok(chosen)
+    }
+}
+
+/// Where checkpoints are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct CheckpointsConfig {
+    pub url: String,
+}
+
+/// Where the user's models are.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct ModelsConfig {
+    pub dir: PathBuf,
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct ListenConfig {
+    pub listen: String,
+}
+
+const DEFAULTS: &str = include_str!("../../sluice.toml");
+const VARIABLE_PREFIX: &str = "SLUICE__";
+
+/// What the command line says about the configuration.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Overrides {
+    pub file: Option<PathBuf>,
+    pub dir: Option<PathBuf>,
+    pub set: Vec<String>,
+}
+
+impl Config {
+    pub(crate) fn load(overrides: &Overrides) -> Result<Self> {
+        let mut tree: Table = toml::from_str(DEFAULTS).context("read the built-in sluice.toml")?;
+        let file = match &overrides.file {
+            Some(file) => Some(file.clone()),
+            None => Some(PathBuf::from("sluice.toml")).filter(|f| f.is_file()),
+        };
+        if let Some(file) = &file {
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| WrongUse(format!("read config file {}: {e}", file.display())))?;
+            let own: Table =
+                toml::from_str(&text).map_err(|e| WrongUse(format!("config file {}: {e}", file.display())))?;
+            lay_over(&mut tree, own);
+        }
+        for (name, value) in std::env::vars() {
+            if let Some(path) = name.strip_prefix(VARIABLE_PREFIX) {
+                let path: Vec<String> = path.split("__").map(str::to_lowercase).collect();
+                set(&mut tree, &path, &value).map_err(|e| WrongUse(format!("environment variable {name}: {e}")))?;
+            }
+        }
+        for pair in &overrides.set {
+            let (path, value) =
+                pair.split_once('=').ok_or_else(|| WrongUse(format!("--set {pair}: give section.key=value")))?;
+            let path: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
+            set(&mut tree, &path, value.trim()).map_err(|e| WrongUse(format!("--set {pair}: {e}")))?;
+        }
+        if let Some(dir) = &overrides.dir {
+            tree.insert("dir".to_owned(), Value::String(dir.display().to_string()));
+        }
+        let mut config: Self = Value::Table(tree).try_into().map_err(|e: toml::de::Error| {
+            let place = file.map_or("the configuration".to_owned(), |f| format!("config file {}", f.display()));
+            WrongUse(format!("{place}: {}", e.message()))
+        })?;
+        config.resolve();
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Puts relative places below the data folder.
+    fn resolve(&mut self) {
+        let dir = self.dir.clone();
+        let below = |path: &Path| if path.is_absolute() { path.to_owned() } else { dir.join(path) };
+        self.log.embedded.dir = below(&self.log.embedded.dir);
+        self.kpi_store.dir = below(&self.kpi_store.dir);
+        for place in
+            [&mut self.lake.bronze, &mut self.lake.silver, &mut self.lake.gold, &mut self.checkpoints.url]
+        {
+            if !place.contains("://") {
+                *place = below(Path::new(place.as_str())).display().to_string();
+            }
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let positive = [
+            ("topics.partitions", self.topics.partitions as usize),
+            ("topics.merge_partitions", self.topics.merge_partitions as usize),
+            ("process.batch_records", self.process.batch_records),
+            ("process.value_bytes_max", self.process.value_bytes_max),
+            ("time.dedup_ids_max", self.time.dedup_ids_max),
+        ];
+        for (key, value) in positive {
+            if value == 0 {
+                return Err(WrongUse(format!("{key} must be above 0")).into());
+            }
+        }
+        if self.time.late_grain.is_zero() || self.lake.roll_age.is_zero() {
+            return Err(WrongUse("time.late_grain and lake.roll_age must be above 0".to_owned()).into());
+        }
+        Ok(())
+    }
+}
+
+fn lay_over(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => lay_over(under, over),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}
+
+/// Sets one key from a text, in the type that the default has.
+fn set(tree: &mut Table, path: &[String], text: &str) -> Result<(), String> {
+    let (last, sections) = path.split_last().ok_or("no key is named")?;
+    let mut table = tree;
+    for section in sections {
+        table = match table.get_mut(section) {
+            Some(Value::Table(table)) => table,
+            _ => return Err(format!("there is no section '{section}'")),
+        };
+    }
+    let value = match table.get(last) {
+        Some(Value::String(_)) => Value::String(text.to_owned()),
+        Some(Value::Integer(_)) => Value::Integer(text.parse().map_err(|_| format!("'{text}' is no whole number"))?),
+        Some(Value::Float(_)) => Value::Float(text.parse().map_err(|_| format!("'{text}' is no number"))?),
+        Some(Value::Boolean(_)) => Value::Boolean(text.parse().map_err(|_| format!("'{text}' is not true or false"))?),
+        // A key without a default: whatever TOML makes of the text, else text.
+        _ => toml::from_str::<Table>(&format!("v = {text}"))
+            .ok()
+            .and_then(|mut t| t.remove("v"))
+            .unwrap_or_else(|| Value::String(text.to_owned())),
+    };
+    table.insert(last.clone(), value);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(set: &[&str]) -> Result<Config> {
+        let set = set.iter().map(|s| (*s).to_owned()).collect();
+        Config::load(&Overrides { file: None, dir: Some("data".into()), set })
+    }
+
+    #[test]
+    fn the_defaults_are_whole_and_a_wrong_key_is_named() {
+        let config = load(&["time.allowed_lateness=5m", "simulate.rate=50", "lake.gold=s3://gold"]).unwrap();
+        assert_eq!(config.time.allowed_lateness, Duration::from_secs(300));
+        assert_eq!(config.lake.bronze, "data/lake/bronze");
+        assert_eq!(config.lake.gold, "s3://gold");
+        for (wrong, named) in [
+            ("time.alowed_lateness=5m", "alowed_lateness"),
+            ("tyme.x=1", "tyme"),
+            ("topics.partitions=many", "many"),
+            ("topics.partitions=0", "topics.partitions"),
+        ] {
+            let error = format!("{:#}", load(&[wrong]).unwrap_err());
+            assert!(error.contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn partitions_are_chosen_by_list_and_range() {
+        let mut config = load(&[]).unwrap().process;
+        assert_eq!(config.chosen(3).unwrap(), [0, 1, 2]);
+        config.partitions = "0-1, 3".to_owned();
+        assert_eq!(config.chosen(4).unwrap(), [0, 1, 3]);
+        assert!(config.chosen(3).is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! The tables that the stream writes.
+
+use arrow::{
+    array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    error::ArrowError,
+};
+use sluice_events::DeadLetter;
+use sluice_sinks::lake::{Bucket, DatePartition, TableSpec};
+use sluice_stream_processor::{LiveModel, Merger, PartitionWorker};
+use std::sync::{Arc, LazyLock};
+
+pub(crate) fn bronze_events() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Bronze,
+        path: "events".to_owned(),
+        name: "bronze.events".to_owned(),
+        schema: PartitionWorker::bronze_schema(),
+        partition: Some(DatePartition { column: "ingest_date", from: "_log_time" }),
+    }
+}
+
+pub(crate) fn silver_events() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Silver,
+        path: "events".to_owned(),
+        name: "silver.events".to_owned(),
+        schema: PartitionWorker::silver_schema(),
+        partition: Some(DatePartition { column: "event_date", from: "event_time" }),
+    }
+}
+
+pub(crate) fn bronze_dead_letters() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Bronze,
+        path: "dead_letters".to_owned(),
+        name: "bronze.dead_letters".to_owned(),
+        schema: dead_letter_schema(),
+        partition: Some(DatePartition { column: "ingest_date", from: "log_time" }),
+    }
+}
+
+pub(crate) fn live(model: &LiveModel) -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Gold,
+        path: format!("live/{}", model.name),
+        name: format!("live.{}", model.name),
+        schema: Merger::sealed_schema(model),
+        partition: Some(DatePartition { column: "window_date", from: "window_start" }),
+    }
+}
+
+fn dead_letter_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let field = |name: &str, data_type, nullable| Field::new(name, data_type, nullable);
+        Arc::new(Schema::new(vec![
+            field("stage", DataType::Utf8, false),
+            field("reason", DataType::Utf8, false),
+            field("message", DataType::Utf8, false),
+            field("key", DataType::Binary, true),
+            field("value", DataType::Binary, true),
+            field("headers", DataType::Binary, true),
+            field("source", DataType::Utf8, false),
+            field("_partition", DataType::Int32, true),
+            field("_offset", DataType::Int64, false),
+            field("log_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
+/// Dead letters as rows of `bronze.dead_letters`.
+pub(crate) fn dead_letter_rows(letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
+    let bytes = |part: fn(&DeadLetter) -> Option<&[u8]>| -> ArrayRef {
+        Arc::new(letters.iter().map(part).collect::<BinaryArray>())
+    };
+    let texts = |part: fn(&DeadLetter) -> &str| -> ArrayRef {
+        Arc::new(letters.iter().map(part).map(Some).collect::<StringArray>())
+    };
+    let times: TimestampMillisecondArray = letters.iter().map(|l| Some(l.log_time.get())).collect();
+    RecordBatch::try_new(
+        dead_letter_schema(),
+        vec![
+            texts(|l| l.stage.as_str()),
+            texts(|l| l.reason.code()),
+            texts(|l| &l.message),
+            bytes(|l| l.key.as_deref()),
+            bytes(|l| l.value.as_deref()),
+            bytes(|l| l.headers.as_deref()),
+            texts(|l| &l.source),
+            Arc::new(letters.iter().map(|l| l.partition).collect::<Int32Array>()),
+            Arc::new(letters.iter().map(|l| Some(l.position)).collect::<Int64Array>()),
+            Arc::new(times.with_timezone("UTC")),
+        ],
+    )
+}

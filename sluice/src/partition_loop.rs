@@ -1,0 +1,300 @@
+//! One input partition: read, decode, ingest, hand on. The shell around `PartitionWorker`.
+
+use crate::{lake_tables::dead_letter_rows, pipeline::{Pipeline, now_millis}};
+use anyhow::{Context, Result, bail};
+use arrow::array::RecordBatch;
+use sluice_event_log::{EventLog, PartitionReader};
+use sluice_events::{
+    DeadLetter, EventDecoder, LogTime, Offset, Partial, Partition, RecordBuffer, Records, Subject, TopicCodec,
+    partition_for_key,
+};
+use sluice_serve::PartitionStatus;
+use sluice_sinks::Metric;
+use sluice_stream_processor::{
+    Counts, LiveModel, PartitionWorker, WorkerState, decode_checkpoint, encode_checkpoint,
+};
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering}, mpsc},
+    time::{Duration, Instant},
+};
+
+const WAIT: Duration = Duration::from_millis(100);
+/// How often the end offset is asked for.
+const LAG_INTERVAL: Duration = Duration::from_millis(500);
+/// `Signals::drain_until` before a drain.
+pub(crate) const NOT_DRAINING: i64 = i64::MIN;
+
+/// Rows on their way to a writer of the lake, or the word that an epoch ends here.
+pub(crate) enum ToLake {
+    Rows {
+        app: String,
+        /// The last offset of the source that is covered.
+        upto: i64,
+        rows: RecordBatch,
+        dead_letters: Option<RecordBatch>,
+    },
+    Barrier { epoch: u64 },
+}
+
+/// A worker's state at a barrier.
+pub(crate) struct StateAtBarrier {
+    pub epoch: u64,
+    pub worker: String,
+    pub position: i64,
+    pub bytes: Vec<u8>,
+}
+
+/// What the coordinator tells the partition loops.
+pub(crate) struct Signals {
+    pub epoch: AtomicU64,
+    pub drain_until: AtomicI64,
+    pub stop_reading: AtomicBool,
+    pub stop: AtomicBool,
+}
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self {
+            epoch: AtomicU64::new(0),
+            drain_until: AtomicI64::new(NOT_DRAINING),
+            stop_reading: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+        }
+    }
+}
+
+/// What a partition loop tells everyone.
+#[derive(Default)]
+pub(crate) struct Progress {
+    pub status: PartitionStatus,
+    pub open_until: Option<i64>,
+    pub drained: bool,
+}
+
+pub(crate) struct PartitionLoop {
+    pub pipeline: Pipeline,
+    pub partition: u32,
+    pub models: Arc<[LiveModel]>,
+    pub signals: Arc<Signals>,
+    pub progress: Arc<Mutex<Progress>>,
+    pub bronze: mpsc::SyncSender<ToLake>,
+    pub silver: mpsc::SyncSender<ToLake>,
+    pub states: mpsc::Sender<StateAtBarrier>,
+}
+
+/// Sends partials to their partitions of the topic.
+struct PartialsOut {
+    log: Arc<dyn EventLog>,
+    topic: String,
+    codec: TopicCodec<Partial>,
+    buffers: Vec<RecordBuffer>,
+}
+
+impl PartialsOut {
+    fn send(&mut self, partials: &[Partial]) -> Result<()> {
+        if partials.is_empty() {
+            return Ok(());
+        }
+        let count = self.buffers.len() as u32;
+        for partial in partials {
+            let value = self.codec.encode(partial).context("encode partial")?;
+            match &partial.model {
+                // All panes of a model meet in one merge worker: roll-ups and totals need them together.
+                Some(model) => {
+                    let to = partition_for_key(model.as_bytes(), count).get() as usize;
+                    self.buffers[to].push(LogTime::new(0), Some(model.as_bytes()), Some(&value), &[]);
+                }
+                None => {
+                    let key = partial.input_partition.to_string();
+                    for buffer in &mut self.buffers {
+                        buffer.push(LogTime::new(0), Some(key.as_bytes()), Some(&value), &[]);
+                    }
+                }
+            }
+        }
+        for (partition, buffer) in self.buffers.iter_mut().enumerate().filter(|(_, b)| !b.is_empty()) {
+            self.log.append(&self.topic, Partition::new(partition as u32), buffer).context("send partials")?;
+            buffer.clear();
+        }
+        Ok(())
+    }
+}
+
+impl PartitionLoop {
+    fn worker_name(&self) -> String {
+        let config = &self.pipeline.config;
+        format!("{}/{}/{}", config.process.group, config.topics.events, self.partition)
+    }
+
+    /// The worker as its newest usable checkpoint left it, and a reader that goes on from there.
+    fn recover(&self) -> Result<(PartitionWorker, Box<dyn PartitionReader>)> {
+        let config = &self.pipeline.config;
+        let topic = &config.topics.events;
+        let fresh = || {
+            let partitions = self.pipeline.event_partitions as i32;
+            PartitionWorker::new(topic, self.partition as i32, partitions, &config.time.rules(), self.models.clone())
+        };
+        let range = self.pipeline.log.offsets(topic, Partition::new(self.partition))?;
+        let mut worker = fresh();
+        let mut recovered = false;
+        for bytes in self.pipeline.checkpoints.newest_first(&self.worker_name())? {
+            match decode_checkpoint::<WorkerState>(&bytes) {
+                Ok(state) if state.position >= range.start.get() && state.position <= range.end.get() => {
+                    worker.restore(state)?;
+                    recovered = true;
+                    break;
+                }
+                Ok(state) if state.position > range.end.get() => bail!(
+                    "the checkpoint of {} covers offset {}, but the log ends at {}: the log is not the one it was \
+                     made from. Point log.* at the right log, or begin anew with an empty --dir (or lake and checkpoints)",
+                    self.worker_name(),
+                    state.position,
+                    range.end
+                ),
+                Ok(state) => tracing::warn!(
+                    partition = self.partition,
+                    position = state.position,
+                    log_start = range.start.get(),
+                    "the log no longer holds what follows this checkpoint"
+                ),
+                Err(error) => {
+                    tracing::warn!(partition = self.partition, %error, "checkpoint cannot be used; trying the one before")
+                }
+            }
+        }
+        let from = if recovered { worker.position() } else { range.start };
+        if recovered || from.get() > 0 {
+            tracing::info!(partition = self.partition, from = from.get(), end = range.end.get(), "partition resumes");
+        }
+        let reader = self.pipeline.log.reader(topic, Partition::new(self.partition), from)?;
+        Ok((worker, reader))
+    }
+
+    pub fn run(self) -> Result<()> {
+        let (mut worker, mut reader) = self.recover()?;
+        let config = self.pipeline.config.clone();
+        let topic = config.topics.events.clone();
+        let app = self.pipeline.app(&topic, self.partition);
+        let mut decoder = EventDecoder::new(&topic, self.pipeline.schemas.clone(), config.process.value_bytes_max);
+        let rules = config.time.validation();
+        let mut partials = PartialsOut {
+            log: self.pipeline.log.clone(),
+            topic: config.topics.partials.clone(),
+            codec: TopicCodec::new(self.pipeline.schemas.subject(Subject::Partials)),
+            buffers: vec![RecordBuffer::new(); self.pipeline.merge_partitions as usize],
+        };
+        let mut epoch = self.signals.epoch.load(Ordering::Acquire);
+        let mut told = Instant::now();
+        let mut last_record = Instant::now();
+        let mut end_asked: Option<Instant> = None;
+        let mut end = reader.position();
+        let mut idle = false;
+        let mut drained = false;
+        while !self.pipeline.failure.is_set() {
+            let records = if self.signals.stop_reading.load(Ordering::Acquire) {
+                std::thread::sleep(Duration::from_millis(2));
+                Records::new()
+            } else {
+                reader.next(config.process.batch_records, WAIT)?
+            };
+            if !records.is_empty() {
+                idle = false;
+                last_record = Instant::now();
+                let decoded = decoder.decode(self.partition as i32, &records)?;
+                let validation = rules.check(&decoded.events, |row| records.get(decoded.record_of_row[row] as usize).time);
+                let ingested = worker.ingest(&records, decoded, validation)?;
+                self.measure(&ingested.counts, &ingested.dead_letters);
+                let letters = &ingested.dead_letters;
+                let dead_letters = if letters.is_empty() { None } else { Some(dead_letter_rows(letters)?) };
+                let upto = ingested.upto.get();
+                // A writer that is gone has failed, and said why.
+                let _ = self.bronze.send(ToLake::Rows { app: app.clone(), upto, rows: ingested.bronze, dead_letters });
+                let _ = self.silver.send(ToLake::Rows { app: app.clone(), upto, rows: ingested.silver, dead_letters: None });
+            }
+            if end_asked.is_none_or(|at| at.elapsed() > LAG_INTERVAL) || records.is_empty() {
+                end = self.pipeline.log.offsets(&topic, Partition::new(self.partition))?.end;
+                end_asked = Some(Instant::now());
+            }
+            if told.elapsed() >= config.process.provisional_interval {
+                partials.send(&worker.take_partials()?)?;
+                told = Instant::now();
+            }
+            let lag = (end.get() - reader.position().get()).max(0);
+            if !idle && lag == 0 && last_record.elapsed() >= config.time.idle_timeout {
+                idle = true;
+                partials.send(&worker.take_partials()?)?;
+                partials.send(&[worker.idle()])?;
+            }
+            let drain_until = self.signals.drain_until.load(Ordering::Acquire);
+            if drain_until != NOT_DRAINING && !drained {
+                partials.send(&worker.drain(drain_until)?)?;
+                drained = true;
+            }
+            let wanted = self.signals.epoch.load(Ordering::Acquire);
+            if wanted != epoch {
+                epoch = wanted;
+                self.end_epoch(epoch, &mut worker, &mut partials)?;
+            }
+            self.report(&worker, reader.position(), end, idle, drained);
+            if self.signals.stop.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A consistent cut: all partials of what was taken are in the log, the writers know where the cut is, and the
+    /// coordinator has the state to keep once they have committed.
+    fn end_epoch(&self, epoch: u64, worker: &mut PartitionWorker, partials: &mut PartialsOut) -> Result<()> {
+        partials.send(&worker.take_partials()?)?;
+        let bytes = encode_checkpoint(&worker.snapshot()?)?;
+        let position = worker.position().get();
+        let _ = self.bronze.send(ToLake::Barrier { epoch });
+        let _ = self.silver.send(ToLake::Barrier { epoch });
+        let _ = self.states.send(StateAtBarrier { epoch, worker: self.worker_name(), position, bytes });
+        Ok(())
+    }
+
+    fn measure(&self, counts: &Counts, letters: &[DeadLetter]) {
+        let metrics = &self.pipeline.metrics;
+        metrics.add(Metric::RecordsReceived, &[&self.pipeline.config.topics.events], counts.received);
+        metrics.add(Metric::EventsProcessed, &[], counts.processed);
+        metrics.add(Metric::EventsDuplicate, &[], counts.duplicate);
+        for (event_type, n) in &counts.late {
+            metrics.add(Metric::EventsLate, &[event_type], *n);
+        }
+        for letter in letters {
+            metrics.add(Metric::DeadLetters, &[letter.stage.as_str(), letter.reason.code()], 1);
+            if letter.stage == sluice_events::Stage::Validate {
+                metrics.add(Metric::EventsInvalid, &[letter.reason.code()], 1);
+            }
+        }
+    }
+
+    fn report(&self, worker: &PartitionWorker, position: Offset, end: Offset, idle: bool, drained: bool) {
+        let lag = (end.get() - position.get()).max(0);
+        let label = self.partition.to_string();
+        let metrics = &self.pipeline.metrics;
+        metrics.set(Metric::ConsumerLag, &[&self.pipeline.config.topics.events, &label], lag as f64);
+        metrics.set(Metric::DedupEntries, &[&label], worker.dedup_len() as f64);
+        if let Some(watermark) = worker.watermark() {
+            metrics.set(Metric::WatermarkLag, &[&label], (now_millis() - watermark) as f64 / 1000.0);
+        }
+        if self.partition == 0 {
+            for (model, windows) in worker.open_windows() {
+                metrics.set(Metric::OpenPanes, &[model, "process"], windows as f64);
+            }
+        }
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.status = PartitionStatus {
+            partition: self.partition,
+            position: position.get(),
+            end_offset: end.get(),
+            lag,
+            watermark_ms: worker.watermark(),
+            idle,
+        };
+        progress.open_until = worker.open_until();
+        progress.drained = drained;
+    }
+}

@@ -1,0 +1,119 @@
+//! What every role needs: the log, the schemas, the topics, the metrics.
+
+use crate::Config;
+use anyhow::{Context, Result};
+use sluice_event_log::EventLog;
+use sluice_events::{Schemas, Subject};
+use sluice_sinks::{Metric, Metrics, lake::{CheckpointStore, Lake}};
+use std::{
+    sync::{Arc, Mutex, PoisonError, atomic::{AtomicBool, Ordering}},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// The common ground of the roles of one process.
+#[derive(Clone)]
+pub(crate) struct Pipeline {
+    pub config: Arc<Config>,
+    pub log: Arc<dyn EventLog>,
+    pub schemas: Arc<Schemas>,
+    pub metrics: Arc<Metrics>,
+    pub lake: Lake,
+    pub checkpoints: CheckpointStore,
+    pub event_partitions: u32,
+    pub merge_partitions: u32,
+    pub failure: Arc<Failure>,
+}
+
+impl Pipeline {
+    pub fn open(config: Config, runtime: &tokio::runtime::Runtime) -> Result<Self> {
+        let log = sluice_event_log::open(&config.log).context("open event log")?;
+        let topics = &config.topics;
+        let event_partitions = log.ensure_topic(&topics.events, topics.partitions)?;
+        let merge_partitions = log.ensure_topic(&topics.partials, topics.merge_partitions)?;
+        for topic in [&topics.kpis, &topics.alerts, &topics.dead_letters] {
+            log.ensure_topic(topic, 1)?;
+        }
+        let schemas = Schemas::open(&config.registry, |s| topics.of(s)).context("open schema registry")?;
+        let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
+        let checkpoints = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
+        let metrics = Metrics::new();
+        metrics.set(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
+        metrics.set(Metric::Uptime, &[], now_millis() as f64 / 1000.0);
+        Ok(Self {
+            config: Arc::new(config),
+            log,
+            schemas: Arc::new(schemas),
+            metrics: Arc::new(metrics),
+            lake,
+            checkpoints,
+            event_partitions,
+            merge_partitions,
+            failure: Arc::new(Failure::default()),
+        })
+    }
+
+    /// The application id of a topic's partition in the commits of the lake.
+    pub fn app(&self, topic: &str, partition: u32) -> String {
+        format!("{}/{topic}/{partition}", self.config.process.group)
+    }
+
+    pub fn producer_topics(&self) -> sluice_producer::ProducerTopics {
+        sluice_producer::ProducerTopics {
+            events: self.config.topics.events.clone(),
+            dead_letters: self.config.topics.dead_letters.clone(),
+            event_schema_id: self.schemas.subject(Subject::Events).id,
+            dead_letter_codec: sluice_events::TopicCodec::new(self.schemas.subject(Subject::DeadLetters)),
+        }
+    }
+}
+
+/// The first failure of any thread. Everyone looks at it and stops.
+#[derive(Default)]
+pub(crate) struct Failure {
+    failed: AtomicBool,
+    error: Mutex<Option<anyhow::Error>>,
+}
+
+impl Failure {
+    pub fn set(&self, error: anyhow::Error) {
+        let mut slot = self.error.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.get_or_insert(error);
+        self.failed.store(true, Ordering::Release);
+    }
+
+    pub fn is_set(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
+    pub fn take(&self) -> Result<()> {
+        match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Starts a named thread whose error stops the process.
+pub(crate) fn spawn(
+    name: String,
+    failure: &Arc<Failure>,
+    work: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Result<std::thread::JoinHandle<()>> {
+    let failure = failure.clone();
+    let what = name.clone();
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            match outcome {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => failure.set(error.context(what)),
+                Err(_) => failure.set(anyhow::anyhow!("{what}: panicked; see the message above")),
+            }
+        })
+        .context("start a thread")
+}
+
+pub(crate) fn now_millis() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,114 @@
+//! The producer, started from the command line or by `up`.
+
+use crate::{
+    Config,
+    pipeline::{Pipeline, now_millis},
+};
+use anyhow::{Context, Result};
+use sluice_events::EventTime;
+use sluice_producer::{
+    NoProgress, Progress, ReplayConfig, Scenario, Sent, SimulateConfig, SimulationPlan, StderrProgress, SystemClock,
+    replay, replay_bytes, simulate, write_labels,
+};
+use sluice_sinks::{Metric, Metrics};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
+};
+
+/// Where events come from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// The built-in shop.
+    Simulate(Box<SimulateConfig>),
+    /// A scenario: the shop with things going wrong.
+    Scenario(PathBuf),
+    /// Files.
+    Replay(ReplayConfig),
+    /// Nothing: other producers write the topic.
+    None,
+}
+
+/// Counts what is sent, and shows it when asked to.
+struct Counted {
+    shown: Box<dyn Progress>,
+    metrics: Arc<Metrics>,
+    counted: Mutex<u64>,
+}
+
+impl Progress for Counted {
+    fn report(&self, sent: Sent) {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.add(Metric::ProducedEvents, &[], sent.records.saturating_sub(*counted));
+        *counted = sent.records;
+        self.shown.report(sent);
+    }
+
+    fn finish(&self) {
+        self.shown.finish();
+    }
+}
+
+/// Where `up` remembers when its shop opened, so that a restart goes on and repeats no id.
+fn start_file(config: &Config) -> PathBuf {
+    config.dir.join("simulation-start")
+}
+
+fn remembered_start(config: &Config) -> Option<EventTime> {
+    std::fs::read_to_string(start_file(config)).ok()?.trim().parse().ok().map(EventTime::new)
+}
+
+/// Runs a producer to its end, or until `stop`.
+pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown: bool) -> Result<()> {
+    let topics = pipeline.producer_topics();
+    let log = pipeline.log.as_ref();
+    let progress = |what: &str, bytes: Option<u64>| -> Counted {
+        let shown: Box<dyn Progress> =
+            if shown { Box::new(StderrProgress::new(what, bytes)) } else { Box::new(NoProgress) };
+        Counted { shown, metrics: pipeline.metrics.clone(), counted: Mutex::new(0) }
+    };
+    match source {
+        Source::None => {}
+        Source::Replay(config) => {
+            let progress = progress("replay", Some(replay_bytes(&config.files)?));
+            let summary = replay(config, log, &topics, &SystemClock, stop, &progress)?;
+            tracing::info!(%summary, "replay ended");
+        }
+        Source::Simulate(_) | Source::Scenario(_) => {
+            let (mut config, anomalies) = match source {
+                Source::Scenario(file) => {
+                    let scenario = Scenario::read(file, &pipeline.config.simulate)?;
+                    (scenario.config, scenario.anomalies)
+                }
+                Source::Simulate(config) => ((**config).clone(), Vec::new()),
+                _ => return Ok(()),
+            };
+            let now = now_millis();
+            let remembered = remembered_start(&pipeline.config).filter(|_| config.start.is_none());
+            if let Some(start) = remembered {
+                config.start = Some(start);
+            }
+            let mut plan = SimulationPlan::new(config, anomalies, sluice_events::LogTime::new(now))?;
+            if remembered.is_some() {
+                plan = plan.resumed_at(EventTime::new(now.max(plan.start().get())));
+            } else {
+                std::fs::create_dir_all(&pipeline.config.dir)
+                    .and_then(|()| std::fs::write(start_file(&pipeline.config), plan.start().to_string()))
+                    .with_context(|| format!("remember the simulation's start in {}", pipeline.config.dir.display()))?;
+            }
+            if let Source::Scenario(file) = source {
+                let labels = labels_file(&pipeline.config.dir, file);
+                write_labels(&labels, &plan.labels())?;
+                tracing::info!(file = %labels.display(), "labels of the scenario's anomalies");
+            }
+            let summary = simulate(&plan, log, &topics, &SystemClock, stop, &progress("simulate", None))?;
+            tracing::info!(%summary, "simulation ended");
+        }
+    }
+    log.flush().context("flush the produced events")
+}
+
+fn labels_file(dir: &Path, scenario: &Path) -> PathBuf {
+    let name = scenario.file_stem().map_or("scenario".into(), |s| s.to_string_lossy().into_owned());
+    dir.join(format!("{name}.labels.json"))
+}

@@ -1,0 +1,107 @@
+//! SQL over the lake, by the tables' names.
+
+use crate::{Config, WrongUse};
+use anyhow::{Context, Result};
+use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
+use clap::ValueEnum;
+use datafusion::{
+    catalog::MemorySchemaProvider,
+    execution::context::SessionContext,
+    prelude::SessionConfig,
+};
+use sluice_sinks::lake::{Bucket, Lake};
+use sluice_stream_processor::{distinct_count, tumble};
+use std::{io::Write, sync::Arc};
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Table,
+    /// With a header line.
+    Csv,
+    /// One object a line.
+    Json,
+}
+
+/// A session that knows every table of the lake: `bronze.*`, `silver.*`, `live.*`, `gold.*`.
+pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<SessionContext> {
+    let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
+    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
+    context.register_udf(tumble());
+    context.register_udaf(distinct_count());
+    let catalog = context.catalog("datafusion").context("the session has a catalog")?;
+    for (schema, bucket, below) in [
+        ("bronze", Bucket::Bronze, ""),
+        ("silver", Bucket::Silver, ""),
+        ("gold", Bucket::Gold, ""),
+        ("live", Bucket::Gold, "live"),
+    ] {
+        catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+        for (name, table) in lake.existing(bucket, below)? {
+            table.update_datafusion_session(&context.state())?;
+            let provider = runtime.block_on(table.table_provider().build())?;
+            context.register_table(format!("{schema}.{name}"), provider)?;
+        }
+    }
+    Ok(context)
+}
+
+/// `sluice query`.
+pub(crate) fn run(config: &Config, sql: &str, format: Format) -> Result<()> {
+    let runtime = crate::roles::runtime()?;
+    let context = session(config, &runtime)?;
+    let batches = runtime.block_on(async {
+        let options = datafusion::execution::context::SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let frame = context.sql_with_options(sql, options).await.map_err(|e| WrongUse(explain(&e.to_string(), &context)))?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let mut batches = frame.collect().await?;
+        if batches.is_empty() {
+            batches.push(RecordBatch::new_empty(schema));
+        }
+        anyhow::Ok(batches)
+    })?;
+    let mut out = std::io::stdout().lock();
+    let printed = print(&batches, format, &mut out);
+    match printed {
+        // The reader has seen enough, as in `| head`.
+        Err(error) if error.to_string().contains("Broken pipe") => Ok(()),
+        other => other,
+    }
+}
+
+fn print(batches: &[RecordBatch], format: Format, out: &mut impl Write) -> Result<()> {
+    match format {
+        Format::Table => writeln!(out, "{}", pretty_format_batches(batches)?)?,
+        Format::Csv => {
+            let mut writer = arrow::csv::WriterBuilder::new().with_header(true).build(out);
+            batches.iter().try_for_each(|batch| writer.write(batch))?;
+        }
+        Format::Json => {
+            let mut writer = arrow::json::LineDelimitedWriter::new(out);
+            batches.iter().try_for_each(|batch| writer.write(batch))?;
+            writer.finish()?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds the tables there are when one is not found.
+fn explain(message: &str, context: &SessionContext) -> String {
+    if !message.contains("not found") {
+        return message.to_owned();
+    }
+    let mut names = Vec::new();
+    if let Some(catalog) = context.catalog("datafusion") {
+        for schema in ["bronze", "silver", "live", "gold"] {
+            let tables = catalog.schema(schema).map(|s| s.table_names()).unwrap_or_default();
+            names.extend(tables.into_iter().map(|t| format!("{schema}.{t}")));
+        }
+    }
+    names.sort();
+    let known = if names.is_empty() { "none yet; is --dir right?".to_owned() } else { names.join(", ") };
+    format!("{message}. Tables in this lake: {known}")
+}

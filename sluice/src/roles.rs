@@ -1,0 +1,122 @@
+//! One role at a time, in its own process, until a signal.
+
+use crate::{
+    Config, models,
+    merge_role::MergeRole,
+    pipeline::Pipeline,
+    process_role::{EndOffsets, ProcessRole},
+    produce::{self, Source},
+    serve_role::{self, ProcessStatus},
+};
+use anyhow::{Context, Result};
+use sluice_sinks::{Metrics, kpi_store};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+const TICK: Duration = Duration::from_millis(50);
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")
+}
+
+/// Becomes true at the first Ctrl-C or SIGTERM; the second one ends the process at once.
+pub(crate) fn stop_signal(runtime: &tokio::runtime::Runtime) -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    runtime.spawn(async move {
+        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            if flag.swap(true, Ordering::AcqRel) {
+                eprintln!("stopping at once; the next start goes on from the last commit");
+                std::process::exit(130);
+            }
+            eprintln!("stopping: finishing what is under way (again to stop at once)");
+        }
+    });
+    stop
+}
+
+fn wait(pipeline: &Pipeline, stop: &AtomicBool, mut tick: impl FnMut() -> Result<bool>) -> Result<()> {
+    while !stop.load(Ordering::Acquire) && !pipeline.failure.is_set() {
+        if tick()? {
+            break;
+        }
+        std::thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+/// `sluice process`.
+pub(crate) fn process(config: Config, until_drained: bool) -> Result<()> {
+    let runtime = runtime()?;
+    let stop = stop_signal(&runtime);
+    let pipeline = Pipeline::open(config, &runtime)?;
+    let models = models::compile(&pipeline.config)?;
+    let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
+    let mut role = ProcessRole::start(&pipeline, &models)?;
+    tracing::info!(partitions = role.progress().len(), "process: running");
+    let ends = EndOffsets::now(&pipeline)?;
+    wait(&pipeline, &stop, || {
+        role.tick()?;
+        Ok(until_drained && role.has_read(&ends))
+    })?;
+    if until_drained && !stop.load(Ordering::Acquire) {
+        role.drain()?;
+    }
+    role.stop()?;
+    pipeline.failure.take()
+}
+
+/// `sluice merge`.
+pub(crate) fn merge(config: Config, until_drained: bool) -> Result<()> {
+    let runtime = runtime()?;
+    let stop = stop_signal(&runtime);
+    let pipeline = Pipeline::open(config, &runtime)?;
+    let models = models::compile(&pipeline.config)?;
+    let store = kpi_store::open(&pipeline.config.kpi_store)?;
+    let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
+    let role = MergeRole::start(&pipeline, &models, &store)?;
+    tracing::info!(partitions = pipeline.merge_partitions, "merge: running");
+    if !until_drained {
+        wait(&pipeline, &stop, || Ok(false))?;
+    }
+    role.finish()?;
+    pipeline.failure.take()
+}
+
+/// `sluice serve`.
+pub(crate) fn serve(config: &Config) -> Result<()> {
+    let runtime = runtime()?;
+    let stop = stop_signal(&runtime);
+    let models = models::compile(config)?;
+    let store = kpi_store::open(&config.kpi_store)?;
+    let metrics = Arc::new(Metrics::new());
+    let status = ProcessStatus::new(&["serve"], &metrics);
+    let server = serve_role::start(config, &runtime, &store, &metrics, &status, &models)?
+        .context("serve.listen is empty: nothing to serve")?;
+    eprintln!("dashboard  http://{}/    API  http://{0}/docs", server.address);
+    while !stop.load(Ordering::Acquire) {
+        std::thread::sleep(TICK);
+    }
+    Ok(())
+}
+
+/// `sluice produce …`.
+pub(crate) fn produce(config: Config, source: &Source) -> Result<()> {
+    let runtime = runtime()?;
+    let stop = stop_signal(&runtime);
+    let pipeline = Pipeline::open(config, &runtime)?;
+    let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
+    produce::run(&pipeline, source, &stop, true)
+}

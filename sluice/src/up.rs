@@ -1,0 +1,90 @@
+//! `sluice up`: all roles in one process.
+
+use crate::{
+    Config, models,
+    merge_role::MergeRole,
+    pipeline::{Pipeline, spawn},
+    process_role::{EndOffsets, ProcessRole},
+    produce::{self, Source},
+    roles::{runtime, stop_signal},
+    serve_role::{self, ProcessStatus},
+};
+use anyhow::Result;
+use sluice_sinks::{Metric, Metrics, kpi_store};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+const TICK: Duration = Duration::from_millis(20);
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Runs everything until the input is drained, or until a signal.
+pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<()> {
+    let started = Instant::now();
+    let runtime = runtime()?;
+    let stop = stop_signal(&runtime);
+    let dir = config.dir.clone();
+    let pipeline = Pipeline::open(config, &runtime)?;
+    let models = models::compile(&pipeline.config)?;
+    let store = kpi_store::open(&pipeline.config.kpi_store)?;
+    let status = ProcessStatus::new(&["produce", "process", "merge", "serve"], &pipeline.metrics);
+    let server = serve_role::start(&pipeline.config, &runtime, &store, &pipeline.metrics, &status, &models)?;
+    let merge = MergeRole::start(&pipeline, &models, &store)?;
+    let mut process = ProcessRole::start(&pipeline, &models)?;
+    status.watch(process.progress());
+    eprintln!("sluice {}: data in {}", env!("CARGO_PKG_VERSION"), dir.display());
+    if let Some(server) = &server {
+        eprintln!("dashboard  http://{}/    API  http://{0}/docs    metrics  http://{0}/metrics", server.address);
+    }
+    let producer = {
+        let (pipeline, stop) = (pipeline.clone(), stop.clone());
+        let shown = until_drained || matches!(source, Source::Replay(_));
+        let failure = pipeline.failure.clone();
+        spawn("producer".to_owned(), &failure, move || produce::run(&pipeline, &source, &stop, shown))?
+    };
+    let mut ends = None;
+    let mut told = Instant::now();
+    while !stop.load(Ordering::Acquire) && !pipeline.failure.is_set() {
+        process.tick()?;
+        if until_drained && ends.is_none() && producer.is_finished() {
+            ends = Some(EndOffsets::now(&pipeline)?);
+        }
+        if ends.as_ref().is_some_and(|ends| process.has_read(ends)) {
+            break;
+        }
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            told = Instant::now();
+            let processed = pipeline.metrics.total(Metric::EventsProcessed);
+            tracing::info!(processed, lag = process.lag(), "running");
+        }
+        std::thread::sleep(TICK);
+    }
+    let signalled = stop.swap(true, Ordering::AcqRel);
+    let _ = producer.join();
+    if until_drained && !signalled && !pipeline.failure.is_set() {
+        process.drain()?;
+    }
+    process.stop()?;
+    merge.finish()?;
+    pipeline.failure.take()?;
+    drop(server);
+    summary(&pipeline.metrics, started);
+    Ok(())
+}
+
+fn summary(metrics: &Arc<Metrics>, started: Instant) {
+    let received = metrics.total(Metric::RecordsReceived);
+    let seconds = started.elapsed().as_secs_f64();
+    let dead_letters = metrics.total(Metric::DeadLetters);
+    eprintln!(
+        "{received} records read: {} processed ({} late), {} duplicates, {} invalid; {dead_letters} dead letters written; \
+         {} panes published; {seconds:.1} s, {:.0} records/s",
+        metrics.total(Metric::EventsProcessed),
+        metrics.total(Metric::EventsLate),
+        metrics.total(Metric::EventsDuplicate),
+        metrics.total(Metric::EventsInvalid),
+        metrics.total(Metric::PanesPublished),
+        received as f64 / seconds,
+    );
+}
