@@ -130,6 +130,15 @@ enum Produce {
         /// Purchases.
         #[arg(long, default_value_t = 10_000)]
         purchases: u64,
+        /// Products of the shop.
+        #[arg(long, default_value_t = 2_000)]
+        products: u32,
+        /// Day of the first purchases.
+        #[arg(long, default_value = "2026-01-01")]
+        first_day: chrono::NaiveDate,
+        /// Days with purchases.
+        #[arg(long, default_value_t = 365)]
+        days: u32,
     },
 }
 
@@ -179,8 +188,8 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Produce(Produce::Replay { files, speed }) => {
             roles::produce(config, &Source::Replay(replay(files, speed)?))?;
         }
-        Command::Produce(Produce::Files { out, seed, clients, purchases }) => {
-            let files = ShopFilesConfig { seed, clients, purchases, ..ShopFilesConfig::default() };
+        Command::Produce(Produce::Files { out, seed, clients, purchases, products, first_day, days }) => {
+            let files = ShopFilesConfig { seed, clients, purchases, products, first_day, days };
             write_shop_files(&out, &files)?;
             eprintln!("wrote clients.csv and achats.csv to {}", out.display());
         }

@@ -62,7 +62,7 @@ fn remembered_start(config: &Config) -> Option<EventTime> {
 pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown: bool) -> Result<()> {
     let topics = pipeline.producer_topics();
     let log = pipeline.log.as_ref();
-    let progress = |what: &str, bytes: Option<u64>| -> Counted {
+    let progress = |what: &'static str, bytes: Option<u64>| -> Counted {
         let shown: Box<dyn Progress> =
             if shown { Box::new(StderrProgress::new(what, bytes)) } else { Box::new(NoProgress) };
         Counted { shown, metrics: pipeline.metrics.clone(), counted: Mutex::new(0) }
@@ -70,9 +70,9 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
     match source {
         Source::None => {}
         Source::Replay(config) => {
-            let progress = progress("replay", Some(replay_bytes(&config.files)?));
+            let progress = progress("replay", Some(replay_bytes(&config.files)));
             let summary = replay(config, log, &topics, &SystemClock, stop, &progress)?;
-            tracing::info!(%summary, "replay ended");
+            tracing::info!(?summary, "replay ended");
         }
         Source::Simulate(_) | Source::Scenario(_) => {
             let (mut config, anomalies) = match source {
@@ -90,7 +90,8 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
             }
             let mut plan = SimulationPlan::new(config, anomalies, sluice_events::LogTime::new(now))?;
             if remembered.is_some() {
-                plan = plan.resumed_at(EventTime::new(now.max(plan.start().get())));
+                let from = EventTime::new(now.max(plan.start().get()));
+                plan = plan.resumed_at(from);
             } else {
                 std::fs::create_dir_all(&pipeline.config.dir)
                     .and_then(|()| std::fs::write(start_file(&pipeline.config), plan.start().to_string()))
@@ -102,7 +103,7 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
                 tracing::info!(file = %labels.display(), "labels of the scenario's anomalies");
             }
             let summary = simulate(&plan, log, &topics, &SystemClock, stop, &progress("simulate", None))?;
-            tracing::info!(%summary, "simulation ended");
+            tracing::info!(?summary, "simulation ended");
         }
     }
     log.flush().context("flush the produced events")

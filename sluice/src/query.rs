@@ -41,7 +41,7 @@ pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Res
         for (name, table) in lake.existing(bucket, below)? {
             table.update_datafusion_session(&context.state())?;
             let provider = runtime.block_on(table.table_provider().build())?;
-            context.register_table(format!("{schema}.{name}"), provider)?;
+            context.register_table(format!("{schema}.{name}"), Arc::new(provider))?;
         }
     }
     Ok(context)

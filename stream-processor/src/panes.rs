@@ -113,11 +113,6 @@ impl Panes {
         }
         Ok(columns)
     }
-
-    /// Bytes held, about.
-    pub fn size(&self) -> usize {
-        self.values.as_ref().map_or(0, |v| v.size()) + self.accumulators.iter().map(|a| a.size()).sum::<usize>()
-    }
 }
 
 /// A batch of these columns, cast where an accumulator's type differs from the declared one in layout only.
