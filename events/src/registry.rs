@@ -166,8 +166,29 @@ impl Schemas {
     /// # Errors
     /// With the first field that cannot.
     pub fn readable_as_event(&self, writer: &Schema) -> Result<(), String> {
-        SchemaCompatibility::can_read(writer, &self.subject(Subject::Events).schema).map_err(|e| e.to_string())
+        let reader = without_decimals(&self.subject(Subject::Events).schema)?;
+        SchemaCompatibility::can_read(&without_decimals(writer)?, &reader).map_err(|e| e.to_string())
     }
+}
+
+/// The schema with the plain type below each decimal: the library's rules know no decimals.
+/// Precision and scale are checked where the writer's structure is compiled.
+fn without_decimals(schema: &Schema) -> Result<Schema, String> {
+    fn strip(value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                if fields.get("logicalType").is_some_and(|t| t == "decimal") {
+                    fields.remove("logicalType");
+                }
+                fields.values_mut().for_each(strip);
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let mut json = serde_json::to_value(schema).map_err(|e| e.to_string())?;
+    strip(&mut json);
+    Schema::parse(&json).map_err(|e| e.to_string())
 }
 
 /// The three calls of the Confluent registry's REST API that we need.
