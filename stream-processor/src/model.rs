@@ -126,7 +126,7 @@ impl LiveModel {
         context.register_table("events", Arc::new(EmptyTable::new(event_schema()))).map_err(sql_error)?;
         let state = context.state();
         let plan = plan(&state, text).map_err(sql_error)?;
-        let parts = Parts::of(&plan).map_err(&refuse)?;
+        let parts = Parts::of(&plan, Events::AreTheTable).map_err(&refuse)?;
         let mut model = parts.compile(name).map_err(|e| match e {
             CompileError::DataFusion(e) => sql_error(e),
             CompileError::Refused(reason) => refuse(reason),
@@ -152,7 +152,7 @@ impl LiveModel {
     /// # Errors
     /// When the plan is not one of a live model.
     pub fn with_window_columns(plan: LogicalPlan) -> Result<LogicalPlan> {
-        let parts = Parts::of(&plan).map_err(DataFusionError::Plan)?;
+        let parts = Parts::of(&plan, Events::MayBeAView).map_err(DataFusionError::Plan)?;
         let (qualifier, field) = parts.aggregate.schema.qualified_field(parts.window_at);
         let start = Expr::Column((qualifier, field).into());
         let size = ScalarValue::new_interval_mdn(0, 0, parts.window_millis * 1_000_000);
@@ -267,6 +267,13 @@ struct Parts<'a> {
     window_millis: i64,
 }
 
+/// What `events` is in a plan: the stream's own table, or in batch any view of that name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Events {
+    AreTheTable,
+    MayBeAView,
+}
+
 enum CompileError {
     DataFusion(DataFusionError),
     Refused(String),
@@ -279,7 +286,7 @@ impl<E: Into<DataFusionError>> From<E> for CompileError {
 }
 
 impl<'a> Parts<'a> {
-    fn of(plan: &'a LogicalPlan) -> Result<Self, String> {
+    fn of(plan: &'a LogicalPlan, events: Events) -> Result<Self, String> {
         let LogicalPlan::Projection(projection) = plan else {
             return Err(format!(
                 "it must be SELECT … FROM events [WHERE …] GROUP BY tumble(event_time, INTERVAL '…')[, …] [HAVING …]; {} is not possible at the top",
@@ -302,6 +309,11 @@ impl<'a> Parts<'a> {
                 LogicalPlan::Filter(f) => {
                     filter.push((&f.predicate, f.input.schema().as_ref()));
                     node = f.input.as_ref();
+                }
+                LogicalPlan::SubqueryAlias(alias)
+                    if events == Events::MayBeAView && alias.alias.table() == "events" =>
+                {
+                    break;
                 }
                 LogicalPlan::SubqueryAlias(alias) => node = alias.input.as_ref(),
                 LogicalPlan::TableScan(scan) if scan.table_name.table() == "events" => break,

@@ -90,7 +90,11 @@ impl Panes {
     }
 
     fn emit_groups(&mut self) -> Result<Vec<ArrayRef>> {
-        self.values.as_mut().map_or(Ok(Vec::new()), |values| values.emit(EmitTo::All))
+        let Some(values) = &mut self.values else { return Ok(Vec::new()) };
+        let groups = values.emit(EmitTo::All)?;
+        // What was emitted is still in its hash table.
+        values.clear_shrink(0);
+        Ok(groups)
     }
 
     /// The absolute state of every group; the panes go on as they were.
