@@ -1,7 +1,7 @@
 //! An alert in one sentence.
 
 use crate::api::time_text;
-use sluice_events::Alert;
+use sluice_events::{Alert, AlertState};
 
 /// The alert as a person says it: what, where, how far off, since when.
 ///
@@ -10,7 +10,13 @@ pub fn alert_text(alert: &Alert) -> String {
     let group: Vec<String> =
         alert.group.iter().map(|(name, value)| format!("{name} {}", value.as_deref().unwrap_or("unknown"))).collect();
     let group = if group.is_empty() { String::new() } else { format!(" ({})", group.join(", ")) };
-    let direction = if alert.observed < alert.expected { "too low" } else { "too high" };
+    let direction = if alert.state == AlertState::Resolved {
+        "back in range"
+    } else if alert.observed < alert.expected { 
+        "too low"
+    } else {
+        "too high"
+    };
     let band = match (alert.lower.is_finite(), alert.upper.is_finite()) {
         (true, true) => format!(" ({} to {})", number(alert.lower), number(alert.upper)),
         (true, false) => format!(" (at least {})", number(alert.lower)),
@@ -37,7 +43,7 @@ fn number(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_events::{AlertState, EventTime, Severity};
+    use sluice_events::{EventTime, Severity};
 
     #[test]
     fn the_sentence_names_measure_group_numbers_and_time() {
@@ -71,5 +77,7 @@ mod tests {
             alert_text(&alert),
             "revenue of sales is too high: 0.5, expected 0.125 (at most 0.25), since 2024-03-01T10:05:00Z"
         );
+        (alert.state, alert.observed) = (AlertState::Resolved, 0.2);
+        assert!(alert_text(&alert).starts_with("revenue of sales is back in range: 0.2, expected 0.125"));
     }
 }

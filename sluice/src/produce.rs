@@ -72,7 +72,7 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
         Source::Replay(config) => {
             let progress = progress("replay", Some(replay_bytes(&config.files)));
             let summary = replay(config, log, &topics, &SystemClock, stop, &progress)?;
-            tracing::info!(?summary, "replay ended");
+            tracing::info!("replay ended: {summary}");
         }
         Source::Simulate(_) | Source::Scenario(_) => {
             let (mut config, anomalies) = match source {
@@ -103,7 +103,7 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
                 tracing::info!(file = %labels.display(), "labels of the scenario's anomalies");
             }
             let summary = simulate(&plan, log, &topics, &SystemClock, stop, &progress("simulate", None))?;
-            tracing::info!(?summary, "simulation ended");
+            tracing::info!("simulation ended: {summary}");
         }
     }
     log.flush().context("flush the produced events")

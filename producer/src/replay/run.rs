@@ -13,7 +13,7 @@ use serde::Serialize;
 use sluice_event_log::EventLog;
 use sluice_events::{DeadLetter, EventTime, Partition, Reason, Stage, encode_event};
 use std::{
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -54,6 +54,14 @@ pub struct ReplaySummary {
     pub bytes: u64,
     /// Whether the stop flag ended it.
     pub stopped: bool,
+}
+
+impl fmt::Display for ReplaySummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { lines, events, dead_letters, skipped, .. } = self;
+        write!(f, "{lines} lines: {events} events, {dead_letters} dead letters, {skipped} sent before")?;
+        if self.stopped { f.write_str("; stopped before the end") } else { Ok(()) }
+    }
 }
 
 /// Bytes of the files together, for a progress bar.

@@ -5,7 +5,10 @@ use crate::{Clock, ProducerError, ProducerTopics, Progress, Sent, outbox::Outbox
 use serde::Serialize;
 use sluice_event_log::EventLog;
 use sluice_events::EventTime;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// Records between two looks at the clock and the stop flag.
 const RECORDS_PER_LOOK: u32 = 1_024;
@@ -27,6 +30,14 @@ pub struct SimulateSummary {
     pub last_arrival: Option<EventTime>,
     /// Whether the stop flag ended it.
     pub stopped: bool,
+}
+
+impl fmt::Display for SimulateSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { events, duplicates, malformed, future, .. } = self;
+        write!(f, "{events} events, {duplicates} duplicates, {malformed} malformed, {future} stamped ahead")?;
+        if self.stopped { f.write_str("; stopped") } else { Ok(()) }
+    }
 }
 
 impl SimulateSummary {
