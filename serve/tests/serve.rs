@@ -32,7 +32,7 @@ struct Server {
     status: Arc<FixedStatus>,
     stop: Option<oneshot::Sender<()>>,
     runtime: Option<Runtime>,
-    _dir: Option<tempfile::TempDir>,
+    _dir: tempfile::TempDir,
 }
 
 struct Answer {
@@ -52,7 +52,7 @@ impl Answer {
 }
 
 impl Server {
-    fn start(store: Arc<dyn KpiStore>) -> Self {
+    fn start((dir, store): (tempfile::TempDir, Arc<dyn KpiStore>)) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -83,14 +83,14 @@ impl Server {
             serve(listener, state, shutdown).await.unwrap();
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Self { address, agent, status, stop: Some(stop), runtime: Some(runtime), _dir: None }
+        Self { address, agent, status, stop: Some(stop), runtime: Some(runtime), _dir: dir }
     }
 
     /// With the hour of data.
     fn with_data() -> Self {
         let (dir, store) = embedded();
         fill(store.as_ref());
-        Self { _dir: Some(dir), ..Self::start(store) }
+        Self::start((dir, store))
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -357,8 +357,7 @@ fn the_summary_adds_up_all_groups_exactly() {
 
 #[test]
 fn an_empty_store_answers_with_nothing() {
-    let (dir, store) = embedded();
-    let server = Server { _dir: Some(dir), ..Server::start(store) };
+    let server = Server::start(embedded());
     let body = server.get("/api/v1/summary").json();
     assert_eq!((&body["as_of"], &body["points"]), (&Value::Null, &serde_json::json!([])));
     assert_eq!(server.get("/api/v1/alerts").json()["alerts"], serde_json::json!([]));
@@ -419,7 +418,7 @@ impl KpiStore for Down {
 
 #[test]
 fn a_store_that_is_down_is_said_so_without_its_details() {
-    let server = Server::start(Arc::new(Down));
+    let server = Server::start((tempfile::tempdir().unwrap(), Arc::new(Down)));
     for path in ["/api/v1/kpis/sales", "/api/v1/alerts", "/api/v1/summary", "/readyz"] {
         let answer = server.get(path);
         assert_eq!(answer.status, 503, "{path}");
@@ -498,8 +497,7 @@ fn the_page_loads_all_it_needs_from_here_and_browsers_keep_the_large_part() {
 
 #[test]
 fn a_stopped_server_ends_by_itself() {
-    let (_dir, store) = embedded();
-    let mut server = Server::start(store);
+    let mut server = Server::start(embedded());
     assert_eq!(server.get("/healthz").status, 200);
     server.stop.take().unwrap().send(()).unwrap();
     let runtime = server.runtime.take().unwrap();
