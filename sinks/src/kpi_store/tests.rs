@@ -21,7 +21,7 @@ fn pane(model: &str, minute: i64, country: Option<&str>, revision: (i32, i64), r
         group,
         measures: BTreeMap::from([
             ("revenue".to_owned(), Measure::Text(revenue.to_owned())),
-            ("orders".to_owned(), Measure::Long(i64::MAX - minute)),
+            ("orders".to_owned(), Measure::Long(i64::MAX - minute.abs())),
             ("aov".to_owned(), Measure::Double(0.1 + 0.2)),
             ("p95".to_owned(), Measure::Null),
         ]),
