@@ -84,9 +84,10 @@ struct UpArgs {
     /// Produce nothing: other programs write the events topic.
     #[arg(long, conflicts_with_all = ["replay", "scenario"])]
     no_producer: bool,
-    /// Speed of a replay: 1 as recorded, 60 an hour in a minute, 0 as fast as possible.
-    #[arg(long, default_value_t = 0.0)]
-    speed: f64,
+    /// 1 = real time, 60 = an hour in a minute, 0 = as fast as possible [default: 0 for a replay, else the setting
+    /// simulate.speed or the scenario's].
+    #[arg(long)]
+    speed: Option<f64>,
     /// Read all input to its end, close and seal every window, commit, print a summary and exit.
     #[arg(long)]
     until_drained: bool,
@@ -106,6 +107,10 @@ enum Produce {
         /// Simulate by this scenario file: knobs and injected anomalies; their labels are written beside the data.
         #[arg(long, value_name = "FILE")]
         scenario: Option<PathBuf>,
+        /// 1 = real time, 60 = an hour in a minute, 0 = as fast as possible [default: the setting simulate.speed or the
+        /// scenario's].
+        #[arg(long)]
+        speed: Option<f64>,
     },
     /// Stream NDJSON or CSV files (plain or .gz), keeping event times. Started again, it goes on where it stopped.
     Replay {
@@ -170,23 +175,20 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
     let config = Config::load(&Overrides { file: config, dir, set })?;
     match command {
         Command::Up(args) => {
-            let source = match (args.scenario, args.replay) {
-                (Some(file), _) => Source::Scenario(existing(file)?),
-                (None, files) if !files.is_empty() => Source::Replay(replay(files, args.speed)?),
+            let speed = checked(args.speed)?;
+            let source = match args.replay {
+                files if !files.is_empty() => Source::Replay(replay(files, speed)?),
                 _ if args.no_producer => Source::None,
-                _ => Source::Simulate(Box::new(config.simulate.clone())),
+                _ => Source::Simulation { scenario: args.scenario.map(existing).transpose()?, speed },
             };
             up::up(config, source, args.until_drained)?;
         }
-        Command::Produce(Produce::Simulate { scenario }) => {
-            let source = match scenario {
-                Some(file) => Source::Scenario(existing(file)?),
-                None => Source::Simulate(Box::new(config.simulate.clone())),
-            };
-            roles::produce(config, &source)?;
+        Command::Produce(Produce::Simulate { scenario, speed }) => {
+            let scenario = scenario.map(existing).transpose()?;
+            roles::produce(config, &Source::Simulation { scenario, speed: checked(speed)? })?;
         }
         Command::Produce(Produce::Replay { files, speed }) => {
-            roles::produce(config, &Source::Replay(replay(files, speed)?))?;
+            roles::produce(config, &Source::Replay(replay(files, checked(Some(speed))?)?))?;
         }
         Command::Produce(Produce::Files { out, seed, clients, purchases, products, first_day, days }) => {
             let files = ShopFilesConfig { seed, clients, purchases, products, first_day, days };
@@ -210,12 +212,17 @@ fn existing(file: PathBuf) -> Result<PathBuf> {
     if file.is_file() { Ok(file) } else { Err(WrongUse(format!("there is no file {}", file.display())).into()) }
 }
 
-fn replay(files: Vec<PathBuf>, speed: f64) -> Result<ReplayConfig> {
-    let files = files.into_iter().map(existing).collect::<Result<_>>()?;
-    if !(speed >= 0.0 && speed.is_finite()) {
-        return Err(WrongUse(format!("--speed {speed}: give 0 or a number above")).into());
+fn checked(speed: Option<f64>) -> Result<Option<f64>> {
+    match speed {
+        Some(speed) if !(speed >= 0.0 && speed.is_finite()) => {
+            Err(WrongUse(format!("--speed {speed}: give 0 or a number above")).into())
+        }
+        speed => Ok(speed),
     }
-    Ok(ReplayConfig { files, speed })
+}
+
+fn replay(files: Vec<PathBuf>, speed: Option<f64>) -> Result<ReplayConfig> {
+    Ok(ReplayConfig { files: files.into_iter().map(existing).collect::<Result<_>>()?, speed: speed.unwrap_or(0.0) })
 }
 
 fn show_models(config: &Config, command: &Models) -> Result<ExitCode> {

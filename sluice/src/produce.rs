@@ -7,7 +7,7 @@ use crate::{
 use anyhow::{Context, Result};
 use sluice_events::EventTime;
 use sluice_producer::{
-    NoProgress, Progress, ReplayConfig, Scenario, Sent, SimulateConfig, SimulationPlan, StderrProgress, SystemClock,
+    NoProgress, Progress, ReplayConfig, Scenario, Sent, SimulationPlan, StderrProgress, SystemClock,
     replay, replay_bytes, simulate, write_labels,
 };
 use sluice_sinks::{Metric, Metrics};
@@ -19,10 +19,12 @@ use std::{
 /// Where events come from.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// The built-in shop.
-    Simulate(Box<SimulateConfig>),
-    /// A scenario: the shop with things going wrong.
-    Scenario(PathBuf),
+    /// The built-in shop; by a scenario, things go wrong in it.
+    Simulation {
+        scenario: Option<PathBuf>,
+        /// What the command line says; else the scenario or the settings say it.
+        speed: Option<f64>,
+    },
     /// Files.
     Replay(ReplayConfig),
     /// Nothing: other producers write the topic.
@@ -74,15 +76,14 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
             let summary = replay(config, log, &topics, &SystemClock, stop, &progress)?;
             tracing::info!("replay ended: {summary}");
         }
-        Source::Simulate(_) | Source::Scenario(_) => {
-            let (mut config, anomalies) = match source {
-                Source::Scenario(file) => {
-                    let scenario = Scenario::read(file, &pipeline.config.simulate)?;
-                    (scenario.config, scenario.anomalies)
-                }
-                Source::Simulate(config) => ((**config).clone(), Vec::new()),
-                _ => return Ok(()),
+        Source::Simulation { scenario: file, speed } => {
+            let base = &pipeline.config.simulate;
+            let mut scenario = match file {
+                Some(file) => Scenario::read(file, base)?,
+                None => Scenario { config: base.clone(), anomalies: Vec::new() },
             };
+            scenario.config.speed = speed.unwrap_or(scenario.config.speed);
+            let Scenario { mut config, anomalies } = scenario;
             let now = now_millis();
             let remembered = remembered_start(&pipeline.config).filter(|_| config.start.is_none());
             if let Some(start) = remembered {
@@ -97,7 +98,7 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
                     .and_then(|()| std::fs::write(start_file(&pipeline.config), plan.start().to_string()))
                     .with_context(|| format!("remember the simulation's start in {}", pipeline.config.dir.display()))?;
             }
-            if let Source::Scenario(file) = source {
+            if let Some(file) = file {
                 let labels = labels_file(&pipeline.config.dir, file);
                 write_labels(&labels, &plan.labels())?;
                 tracing::info!(file = %labels.display(), "labels of the scenario's anomalies");
