@@ -137,6 +137,12 @@ function colours() {
   return { text: of("--text"), soft: of("--soft"), line: of("--line"), accent: of("--accent"), card: of("--card") };
 }
 
+/* Whole minutes between two ticks, about seven ticks in all. */
+function tickMillis(points) {
+  const minutes = (Date.parse(points.at(-1).window_end) - Date.parse(points[0].window_start)) / 60000;
+  return ([1, 2, 5, 10, 15, 30].find((step) => minutes / step <= 8) ?? 60) * 60000;
+}
+
 /** From the first open window to the end: a dashed line and a lighter ground say that numbers there still grow. */
 function openZone(points, colour) {
   const first = points.find((point) => point.provisional);
@@ -154,7 +160,7 @@ function draw(id, traces, points, yaxis, more = {}) {
     margin: { l: 8, r: 8, t: 6, b: 8 }, paper_bgcolor: c.card, plot_bgcolor: c.card, autosize: true,
     font: { family: "system-ui, sans-serif", size: 12, color: c.soft }, hovermode: "x unified", bargap: 0.18, showlegend: false,
     hoverlabel: { bgcolor: c.card, bordercolor: c.line, font: { color: c.text } },
-    xaxis: { ...axis, type: "date", showgrid: false, automargin: true, nticks: 7, tickformat: "%H:%M", hoverformat: "%H:%M UTC", range: [points[0].window_start, points.at(-1).window_end] },
+    xaxis: { ...axis, type: "date", showgrid: false, automargin: true, tick0: 0, dtick: tickMillis(points), tickformat: "%H:%M", hoverformat: "%H:%M UTC", range: [points[0].window_start, points.at(-1).window_end] },
     yaxis: { ...axis, rangemode: "tozero", automargin: true, nticks: 5, ...yaxis },
     shapes: openZone(points, c.accent), ...more,
   };
