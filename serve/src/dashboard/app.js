@@ -160,7 +160,7 @@ function draw(id, traces, points, yaxis, more = {}) {
     margin: { l: 8, r: 8, t: 6, b: 8 }, paper_bgcolor: c.card, plot_bgcolor: c.card, autosize: true,
     font: { family: "system-ui, sans-serif", size: 12, color: c.soft }, hovermode: "x unified", bargap: 0.18, showlegend: false,
     hoverlabel: { bgcolor: c.card, bordercolor: c.line, font: { color: c.text } },
-    xaxis: { ...axis, type: "date", showgrid: false, automargin: true, tick0: 0, dtick: tickMillis(points), tickformat: "%H:%M", hoverformat: "%H:%M UTC", range: [points[0].window_start, points.at(-1).window_end] },
+    xaxis: { ...axis, type: "date", showgrid: false, automargin: true, tick0: "2000-01-01", dtick: tickMillis(points), tickformat: "%H:%M", hoverformat: "%H:%M UTC", range: [points[0].window_start, points.at(-1).window_end] },
     yaxis: { ...axis, rangemode: "tozero", automargin: true, nticks: 5, ...yaxis },
     shapes: openZone(points, c.accent), ...more,
   };

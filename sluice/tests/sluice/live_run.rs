@@ -1,0 +1,109 @@
+//! A running sluice, watched from outside.
+
+use crate::support::{Sluice, interrupt};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    sync::{Arc, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+const WINDOW: i64 = 60_000;
+const PATIENCE: Duration = Duration::from_secs(120);
+
+const SCENARIO: &str = r#"
+[simulate]
+seed = 5
+start = "2024-06-04T17:00:00Z"
+rate = 150.0
+duration = "1h40m"
+speed = 0.0
+
+[[anomaly]]
+kind = "payment_outage"
+start = "45m"
+duration = "8m"
+
+[[anomaly]]
+kind = "abandoned_cart_spike"
+start = "1h15m"
+duration = "8m"
+"#;
+
+fn millis(time: &Value) -> i64 {
+    chrono::DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap().timestamp_millis()
+}
+
+#[test]
+fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
+    let sluice = Sluice::with(&["serve.listen=127.0.0.1:0"]);
+    std::fs::write(sluice.path("bad-day.toml"), SCENARIO).unwrap();
+    let mut child = sluice.start(&["up", "--scenario", "bad-day.toml"]);
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let reader = {
+        let (lines, stderr) = (lines.clone(), child.stderr.take().unwrap());
+        thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+        })
+    };
+    let said = |wanted: &dyn Fn(&str) -> Option<String>| -> String {
+        let began = Instant::now();
+        loop {
+            if let Some(found) = lines.lock().unwrap().iter().find_map(|line| wanted(line)) {
+                return found;
+            }
+            assert!(began.elapsed() < PATIENCE, "not said in {PATIENCE:?}: {:#?}", lines.lock().unwrap());
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let address = said(&|line| line.strip_prefix("dashboard  ")?.split_whitespace().next().map(str::to_owned));
+    let get = |path: &str| ureq::get(format!("{address}{path}")).call().unwrap().body_mut().read_to_string().unwrap();
+    let alerts = || -> Vec<Value> {
+        let body: Value = serde_json::from_str(&get("api/v1/alerts?limit=1000")).unwrap();
+        body["alerts"].as_array().unwrap().clone()
+    };
+    said(&|line| line.contains("simulation ended").then(String::new));
+    let labels: Vec<Value> =
+        serde_json::from_str(&std::fs::read_to_string(sluice.path("shop/bad-day.labels.json")).unwrap()).unwrap();
+    assert_eq!(labels.len(), 2);
+
+    // What each anomaly must raise: a series, and where its number goes.
+    let raised: [(&str, &dyn Fn(&Value) -> bool); 2] = [
+        ("payment_outage", &|a| a["model"] == "sales" && a["measure"] == "orders" && a["score"].as_f64() < Some(0.0)),
+        ("abandoned_cart_spike", &|a| a["group"]["event_type"] == "cart_abandon" && a["score"].as_f64() > Some(0.0)),
+    ];
+    for (kind, of_kind) in raised {
+        let label = labels.iter().find(|l| l["kind"] == kind).unwrap();
+        let start = label["start_millis"].as_i64().unwrap();
+        let in_time = |alert: &Value| {
+            let first = millis(&alert["first_window"]);
+            of_kind(alert) && first + WINDOW > start && first <= start + 2 * WINDOW
+        };
+        let began = Instant::now();
+        let alert = loop {
+            if let Some(alert) = alerts().into_iter().find(in_time) {
+                break alert;
+            }
+            assert!(began.elapsed() < PATIENCE, "{kind} at {start}: {:#?}", alerts());
+            thread::sleep(Duration::from_millis(200));
+        };
+        let id = alert["id"].as_str().unwrap();
+        let line = said(&|line| (line.contains("ALERT") && line.contains(id)).then(|| line.to_owned()));
+        assert!(line.contains("is too"), "{line}");
+        let (model, severity) = (alert["model"].as_str().unwrap(), alert["severity"].as_str().unwrap());
+        let series = format!("sluice_alerts_total{{model=\"{model}\",severity=\"{severity}\"}} ");
+        let metrics = get("metrics");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("the series is there");
+        assert!(count.parse::<f64>().unwrap() >= 1.0, "{count}");
+    }
+
+    let kpis: Value = serde_json::from_str(&get("api/v1/kpis/sales?limit=5")).unwrap();
+    assert_eq!(kpis["kpis"].as_array().unwrap().len(), 5);
+    assert!(get("").contains("<title>"));
+    assert_eq!(get("healthz").is_empty(), false);
+    interrupt(&child);
+    let status = child.wait().unwrap();
+    reader.join().unwrap();
+    assert_eq!(status.code(), Some(0), "{:#?}", lines.lock().unwrap());
+}

@@ -1,0 +1,12 @@
+//! The program from outside: its commands on real input, its crashes, its endpoints.
+//!
+//! Input that is not in the repository is found through the environment: `SLUICE_TEST_DATA` (a folder with
+//! `rees46/events.ndjson.gz` and `rees46/expected/`), `SLUICE_TEST_KAFKA`, `SLUICE_TEST_S3` with `AWS_ACCESS_KEY_ID`
+//! and `AWS_SECRET_ACCESS_KEY`, `SLUICE_TEST_MONGO_URI`. A test that finds nothing says SKIPPED on stderr.
+
+mod bad_records;
+mod command_line;
+mod crash;
+mod live_run;
+mod real_input;
+mod support;

@@ -1,0 +1,117 @@
+//! A sluice in a folder of its own.
+
+use serde_json::Value;
+use std::{
+    hash::{DefaultHasher, Hasher},
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+};
+use tempfile::TempDir;
+
+pub(crate) struct Sluice {
+    pub dir: TempDir,
+    settings: Vec<String>,
+}
+
+impl Sluice {
+    pub fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these settings, as after `--set`, besides: nothing is served, so that tests may run side by side.
+    pub fn with(settings: &[&str]) -> Self {
+        let mut settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        if !settings.iter().any(|s| s.starts_with("serve.listen")) {
+            settings.push("serve.listen=".to_owned());
+        }
+        Self { dir: tempfile::tempdir().unwrap(), settings }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        // No sluice.toml of the working directory, no variables of the shell.
+        command.current_dir(self.dir.path()).env_remove("RUST_LOG").args(args).arg("--dir").arg(self.path("shop"));
+        for setting in &self.settings {
+            command.arg("--set").arg(setting);
+        }
+        command
+    }
+
+    pub fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs to the end, which must be a good one.
+    pub fn run(&self, args: &[&str]) -> Output {
+        let output = self.output(args);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "sluice {args:?} ended with {}:\n{text}", output.status);
+        output
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// The rows as CSV lines, sorted.
+    pub fn query(&self, sql: &str) -> Vec<String> {
+        let output = self.run(&["query", sql, "--format", "csv"]);
+        let mut lines: Vec<String> =
+            String::from_utf8(output.stdout).unwrap().lines().skip(1).map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    }
+
+    pub fn number(&self, sql: &str) -> u64 {
+        self.query(sql)[0].parse().unwrap()
+    }
+
+    /// How many rows, and a sum of their hashes: equal for equal rows in any order, and a row twice counts twice.
+    pub fn digest(&self, sql: &str) -> (u64, u64) {
+        let mut child = self.command(&["query", sql, "--format", "csv"]).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut rows, mut sum) = (0, 0_u64);
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().skip(1) {
+            let mut hasher = DefaultHasher::new();
+            hasher.write(line.unwrap().as_bytes());
+            rows += 1;
+            sum = sum.wrapping_add(hasher.finish());
+        }
+        assert!(child.wait().unwrap().success(), "{sql}");
+        (rows, sum)
+    }
+
+    /// The report of `sluice verify`, which must balance.
+    pub fn verify(&self) -> Value {
+        let output = self.output(&["verify", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(output.status.success() && report["balanced"] == true, "{report:#}");
+        report
+    }
+}
+
+/// Says on stderr that a test did not run, past the test runner's capture.
+pub(crate) fn skipped(test: &str, why: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
+pub(crate) fn interrupt(child: &Child) {
+    signal(child, "INT");
+}
+
+fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+/// The folder of data sets.
+pub(crate) fn data() -> Option<PathBuf> {
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
+    let dir = std::env::var_os("SLUICE_TEST_DATA").map_or_else(beside, PathBuf::from);
+    dir.is_dir().then_some(dir)
+}
