@@ -8,7 +8,7 @@ use crate::{
     query::{self, Format},
     roles, up, verify,
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 use sluice_producer::{ReplayConfig, ShopFilesConfig, write_shop_files};
 use std::{path::PathBuf, process::ExitCode};
@@ -192,6 +192,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         }
         Command::Produce(Produce::Files { out, seed, clients, purchases, products, first_day, days }) => {
             let files = ShopFilesConfig { seed, clients, purchases, products, first_day, days };
+            std::fs::create_dir_all(&out).with_context(|| format!("make the folder {}", out.display()))?;
             write_shop_files(&out, &files)?;
             eprintln!("wrote clients.csv and achats.csv to {}", out.display());
         }

@@ -197,9 +197,9 @@ impl Config {
         if let Some(dir) = &overrides.dir {
             tree.insert("dir".to_owned(), Value::String(dir.display().to_string()));
         }
-        let mut config: Self = Value::Table(tree).try_into().map_err(|e: toml::de::Error| {
-            let place = file.map_or("the configuration".to_owned(), |f| format!("config file {}", f.display()));
-            WrongUse(format!("{place}: {}", e.message()))
+        let mut config: Self = serde_path_to_error::deserialize(Value::Table(tree)).map_err(|e| {
+            let read = file.map_or(String::new(), |f| format!(" (config file: {})", f.display()));
+            WrongUse(format!("setting {}: {}{read}", e.path(), e.inner().message()))
         })?;
         config.resolve();
         config.check()?;
@@ -295,6 +295,7 @@ mod tests {
             ("tyme.x=1", "tyme"),
             ("topics.partitions=many", "many"),
             ("topics.partitions=0", "topics.partitions"),
+            ("time.allowed_lateness=soon", "time.allowed_lateness"),
         ] {
             let error = format!("{:#}", load(&[wrong]).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -21,3 +21,15 @@ mod verify;
 
 pub use commands::{CommandLine, WrongUse, run};
 pub use config::Config;
+
+/// What was tried, then why it did not work; a cause that the text before it names already is not said again.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
+}

@@ -9,8 +9,7 @@ fn main() -> ExitCode {
     match sluice::run(command_line) {
         Ok(code) => code,
         Err(error) => {
-            // One line a cause: what was tried, then why it did not work.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", sluice::causes(&error));
             ExitCode::from(if error.is::<sluice::WrongUse>() { 2 } else { 1 })
         }
     }

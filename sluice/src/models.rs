@@ -1,6 +1,6 @@
 //! The live models: those shipped, and the user's files.
 
-use crate::Config;
+use crate::{Config, WrongUse};
 use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
 use sluice_serve::{ColumnInfo, ColumnRole, ModelInfo};
@@ -29,6 +29,10 @@ pub(crate) fn texts(config: &Config) -> Result<Vec<ModelText>> {
         }
     }
     let own = config.models.dir.join("live");
+    let is_default = config.models.dir.as_os_str() == "models";
+    if !is_default && !own.is_dir() {
+        return Err(WrongUse(format!("models.dir: there is no folder {}", own.display())).into());
+    }
     if own.is_dir() {
         let folder = std::fs::read_dir(&own).with_context(|| format!("read models folder {}", own.display()))?;
         for entry in folder {

@@ -14,7 +14,7 @@ fn a_new_kpi_is_one_sql_file() {
          WHERE event_type = 'add_to_cart' GROUP BY tumble(event_time, INTERVAL '5 minutes'), device",
     )
     .unwrap();
-    let models = ["--set", "models.dir=../shop-models"];
+    let models = ["--set", "models.dir=shop-models"];
     let with = |args: &[&str]| sluice.run(&[args, &models].concat());
     let listed = String::from_utf8(with(&["models", "list"]).stdout).unwrap();
     assert!(listed.contains("carts") && listed.contains("activity"), "{listed}");
@@ -32,8 +32,8 @@ fn a_new_kpi_is_one_sql_file() {
 #[test]
 fn a_model_that_cannot_run_continuously_is_refused_with_the_reason() {
     let sluice = Sluice::new();
-    fs::create_dir_all(sluice.path("shop/models/live")).unwrap();
-    let file = sluice.path("shop/models/live/rank.sql");
+    fs::create_dir_all(sluice.path("models/live")).unwrap();
+    let file = sluice.path("models/live/rank.sql");
     for (sql, reason) in [
         ("SELECT count(*) AS n FROM events", "tumble"),
         ("SELECT country, count(*) AS n FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), country ORDER BY n", "Sort"),
@@ -53,10 +53,11 @@ fn wrong_use_ends_with_2_and_says_what_would_be_right() {
         (&["up", "--set", "time.allowed_latenes=5m"][..], "allowed_latenes"),
         (&["up", "--set", "time.allowed_lateness=soon"], "allowed_lateness"),
         (&["up", "--replay", "missing.ndjson"], "missing.ndjson"),
-        (&["up", "--speed", "-1"], "--speed"),
+        (&["up", "--speed=-1"], "--speed"),
         (&["query", "SELECT * FROM silver.event"], "Tables in this lake"),
         (&["query", "DROP TABLE silver.events"], "DDL"),
         (&["models", "show", "nothing"], "activity, sales"),
+        (&["models", "list", "--set", "models.dir=elsewhere"], "elsewhere"),
         (&["config", "check", "--config", "none.toml"], "none.toml"),
     ] {
         let output = sluice.output(args);

@@ -101,7 +101,7 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
     let kpis: Value = serde_json::from_str(&get("api/v1/kpis/sales?limit=5")).unwrap();
     assert_eq!(kpis["kpis"].as_array().unwrap().len(), 5);
     assert!(get("").contains("<title>"));
-    assert_eq!(get("healthz").is_empty(), false);
+    assert!(!get("healthz").is_empty());
     interrupt(&child);
     let status = child.wait().unwrap();
     reader.join().unwrap();
