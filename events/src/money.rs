@@ -99,9 +99,14 @@ mod tests {
 
     #[test]
     fn amounts_are_read_exactly() {
-        for (text, units) in
-            [("35.79", 357_900), ("0", 0), ("-1.5", -15_000), ("1.2e3", 12_000_000), ("12.34500", 123_450), (".5", 5_000)]
-        {
+        for (text, units) in [
+            ("35.79", 357_900),
+            ("0", 0),
+            ("-1.5", -15_000),
+            ("1.2e3", 12_000_000),
+            ("12.34500", 123_450),
+            (".5", 5_000),
+        ] {
             assert_eq!(Money::parse(text), Ok(Money::from_units(units)), "{text}");
         }
         assert!(matches!(Money::parse("1.23456"), Err(MoneyError::TooPrecise(_))));

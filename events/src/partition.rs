@@ -19,7 +19,9 @@ mod tests {
     #[test]
     fn keys_land_where_the_java_client_puts_them() {
         // Hashes published in Apache Kafka's own UtilsTest for murmur2.
-        for (key, hash) in [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)] {
+        for (key, hash) in
+            [("21", -973_932_308_i32), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)]
+        {
             let expected = (hash & 0x7fff_ffff) as u32 % 7;
             assert_eq!(partition_for_key(key.as_bytes(), 7), Partition::new(expected), "{key}");
         }

@@ -239,7 +239,9 @@ impl Registry {
         let body = answer.body_mut().read_to_string().map_err(|e| self.unreachable(e))?;
         match answer.status().as_u16() {
             200 => serde_json::from_str::<Registered>(&body).map(|r| r.id).map_err(|e| self.unreachable(e)),
-            409 | 422 => Err(RegistryError::Incompatible { url: self.url.clone(), subject: subject.to_owned(), message: body }),
+            409 | 422 => {
+                Err(RegistryError::Incompatible { url: self.url.clone(), subject: subject.to_owned(), message: body })
+            }
             status => Err(self.unreachable(format!("register '{subject}': HTTP {status}: {body}"))),
         }
     }

@@ -36,9 +36,9 @@ impl Structure {
             .fields
             .iter()
             .map(|field| match (&*field.name, &field.schema) {
-                ("event_type", Schema::Enum(symbols)) => Ok(Self::EventType(
-                    symbols.symbols.iter().map(|s| EventType::from_name(s).is_some()).collect(),
-                )),
+                ("event_type", Schema::Enum(symbols)) => {
+                    Ok(Self::EventType(symbols.symbols.iter().map(|s| EventType::from_name(s).is_some()).collect()))
+                }
                 _ => Self::of(&field.schema),
             })
             .collect::<Result<_, _>>()

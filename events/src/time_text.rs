@@ -27,7 +27,8 @@ fn read(text: &str) -> Option<i64> {
     if let Ok(time) = DateTime::parse_from_rfc3339(text) {
         return Some(time.timestamp_millis());
     }
-    let bare = text.strip_suffix("UTC").or(text.strip_suffix("GMT")).or(text.strip_suffix('Z')).unwrap_or(text).trim_end();
+    let bare =
+        text.strip_suffix("UTC").or(text.strip_suffix("GMT")).or(text.strip_suffix('Z')).unwrap_or(text).trim_end();
     for zoned in ["%Y-%m-%dT%H:%M:%S%.f%z", "%Y-%m-%d %H:%M:%S%.f%z", "%Y-%m-%d %H:%M:%S%.f %z", "%Y%m%dT%H%M%S%.f%z"] {
         if let Ok(time) = DateTime::parse_from_str(text, zoned) {
             return Some(time.timestamp_millis());

@@ -54,7 +54,8 @@ impl ValidationRules {
                 refuse(Reason::Future, format!("event_time {time} ms is {ahead} ms after the log took it"));
             } else if prices.is_valid(row) && prices.value(row) < 0 {
                 refuse(Reason::NegativePrice, "unit_price is below 0".to_owned());
-            } else if (quantities[row] <= 0 || products.is_null(row) || products.value(row).is_empty()) && needs_product()
+            } else if (quantities[row] <= 0 || products.is_null(row) || products.value(row).is_empty())
+                && needs_product()
             {
                 if quantities[row] <= 0 {
                     refuse(Reason::BadQuantity, format!("quantity is {}", quantities[row]));

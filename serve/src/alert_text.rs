@@ -12,7 +12,7 @@ pub fn alert_text(alert: &Alert) -> String {
     let group = if group.is_empty() { String::new() } else { format!(" ({})", group.join(", ")) };
     let direction = if alert.state == AlertState::Resolved {
         "back in range"
-    } else if alert.observed < alert.expected { 
+    } else if alert.observed < alert.expected {
         "too low"
     } else {
         "too high"

@@ -212,9 +212,7 @@ impl Config {
         let below = |path: &Path| if path.is_absolute() { path.to_owned() } else { dir.join(path) };
         self.log.embedded.dir = below(&self.log.embedded.dir);
         self.kpi_store.dir = below(&self.kpi_store.dir);
-        for place in
-            [&mut self.lake.bronze, &mut self.lake.silver, &mut self.lake.gold, &mut self.checkpoints.url]
-        {
+        for place in [&mut self.lake.bronze, &mut self.lake.silver, &mut self.lake.gold, &mut self.checkpoints.url] {
             if !place.contains("://") {
                 *place = below(Path::new(place.as_str())).display().to_string();
             }

@@ -11,9 +11,7 @@ use sluice_events::{
 };
 use sluice_serve::alert_text;
 use sluice_sinks::{Metric, kpi_store::KpiStore, lake::LakeTable};
-use sluice_stream_processor::{
-    LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint,
-};
+use sluice_stream_processor::{LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint};
 use std::{
     sync::{
         Arc,
@@ -149,7 +147,9 @@ impl MergeLoop {
                         let output = merger.apply(offset.get(), partial)?;
                         self.take(offset.get(), output, &mut outputs)?;
                     }
-                    Err(error) => tracing::error!(%error, %offset, topic, "a partial cannot be read: its panes may be low"),
+                    Err(error) => {
+                        tracing::error!(%error, %offset, topic, "a partial cannot be read: its panes may be low")
+                    }
                 }
                 if outputs.kpis.len() >= KPIS_A_WRITE {
                     self.publish(&mut outputs)?;

@@ -37,7 +37,8 @@ pub(crate) fn texts(config: &Config) -> Result<Vec<ModelText>> {
         let folder = std::fs::read_dir(&own).with_context(|| format!("read models folder {}", own.display()))?;
         for entry in folder {
             let path = entry.with_context(|| format!("read models folder {}", own.display()))?.path();
-            let Some(name) = path.file_stem().and_then(|s| s.to_str()).filter(|_| path.extension().is_some_and(|e| e == "sql"))
+            let Some(name) =
+                path.file_stem().and_then(|s| s.to_str()).filter(|_| path.extension().is_some_and(|e| e == "sql"))
             else {
                 continue;
             };

@@ -1,6 +1,9 @@
 //! One input partition: read, decode, ingest, hand on. The shell around `PartitionWorker`.
 
-use crate::{lake_tables::dead_letter_rows, pipeline::{Pipeline, now_millis}};
+use crate::{
+    lake_tables::dead_letter_rows,
+    pipeline::{Pipeline, now_millis},
+};
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use sluice_event_log::{EventLog, PartitionReader};
@@ -10,11 +13,13 @@ use sluice_events::{
 };
 use sluice_serve::PartitionStatus;
 use sluice_sinks::Metric;
-use sluice_stream_processor::{
-    Counts, LiveModel, PartitionWorker, WorkerState, decode_checkpoint, encode_checkpoint,
-};
+use sluice_stream_processor::{Counts, LiveModel, PartitionWorker, WorkerState, decode_checkpoint, encode_checkpoint};
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering}, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -33,7 +38,9 @@ pub(crate) enum ToLake {
         rows: RecordBatch,
         dead_letters: Option<RecordBatch>,
     },
-    Barrier { epoch: u64 },
+    Barrier {
+        epoch: u64,
+    },
 }
 
 /// A worker's state at a barrier.
@@ -201,7 +208,8 @@ impl PartitionLoop {
                 idle = false;
                 last_record = Instant::now();
                 let decoded = decoder.decode(self.partition as i32, &records)?;
-                let validation = rules.check(&decoded.events, |row| records.get(decoded.record_of_row[row] as usize).time);
+                let validation =
+                    rules.check(&decoded.events, |row| records.get(decoded.record_of_row[row] as usize).time);
                 let ingested = worker.ingest(&records, decoded, validation)?;
                 self.measure(&ingested.counts, &ingested.dead_letters);
                 let letters = &ingested.dead_letters;
@@ -209,7 +217,12 @@ impl PartitionLoop {
                 let upto = ingested.upto.get();
                 // A writer that is gone has failed, and said why.
                 let _ = self.bronze.send(ToLake::Rows { app: app.clone(), upto, rows: ingested.bronze, dead_letters });
-                let _ = self.silver.send(ToLake::Rows { app: app.clone(), upto, rows: ingested.silver, dead_letters: None });
+                let _ = self.silver.send(ToLake::Rows {
+                    app: app.clone(),
+                    upto,
+                    rows: ingested.silver,
+                    dead_letters: None,
+                });
             }
             if end_asked.is_none_or(|at| at.elapsed() > LAG_INTERVAL) || records.is_empty() {
                 end = self.pipeline.log.offsets(&topic, Partition::new(self.partition))?.end;

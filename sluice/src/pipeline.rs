@@ -4,9 +4,15 @@ use crate::Config;
 use anyhow::{Context, Result};
 use sluice_event_log::EventLog;
 use sluice_events::{Schemas, Subject};
-use sluice_sinks::{Metric, Metrics, lake::{CheckpointStore, Lake}};
+use sluice_sinks::{
+    Metric, Metrics,
+    lake::{CheckpointStore, Lake},
+};
 use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 

@@ -78,11 +78,13 @@ impl ProcessRole {
         let mut threads = Vec::new();
         let mut progress = Vec::new();
 
-        // The loop of the producers' dead letters is one more voice at the barrier of the bronze writer.
+        // Of several processes, the one with partition 0 also takes the producers' dead letters: one more voice at
+        // the barrier of the bronze writer.
+        let takes_letters = chosen.contains(&0);
         let bronze_writer = LakeWriter {
             rows: pipeline.lake.table(bronze_events())?,
             dead_letters: Some(pipeline.lake.table(bronze_dead_letters())?),
-            voices: chosen.len() + 1,
+            voices: chosen.len() + usize::from(takes_letters),
             metrics: pipeline.metrics.clone(),
         };
         let silver_writer = LakeWriter {
@@ -110,14 +112,17 @@ impl ProcessRole {
             };
             threads.push(spawn(format!("partition {partition}"), &pipeline.failure, move || partition_loop.run())?);
         }
-        let dead_letters_position = Arc::new(AtomicI64::new(0));
-        let letters = DeadLetterLoop {
-            pipeline: pipeline.clone(),
-            signals: signals.clone(),
-            position: dead_letters_position.clone(),
-            bronze,
-        };
-        threads.push(spawn("dead letters".to_owned(), &pipeline.failure, move || letters.run())?);
+        let dead_letters_position = Arc::new(AtomicI64::new(if takes_letters { 0 } else { i64::MAX }));
+        if takes_letters {
+            let letters = DeadLetterLoop {
+                pipeline: pipeline.clone(),
+                signals: signals.clone(),
+                position: dead_letters_position.clone(),
+                bronze: bronze.clone(),
+            };
+            threads.push(spawn("dead letters".to_owned(), &pipeline.failure, move || letters.run())?);
+        }
+        drop(bronze);
         drop(silver);
         let coordinator = Coordinator { states, committed, loops: chosen.len(), epoch_started: Instant::now() };
         Ok(Self { pipeline: pipeline.clone(), signals, progress, dead_letters_position, threads, coordinator })
@@ -170,9 +175,8 @@ impl ProcessRole {
 
     /// Whether every partition has been read up to the end offset it had when the input ended.
     pub fn has_read(&self, ends: &EndOffsets) -> bool {
-        let reached = |p: &Progress| {
-            ends.events.get(p.status.partition as usize).is_none_or(|end| p.status.position >= *end)
-        };
+        let reached =
+            |p: &Progress| ends.events.get(p.status.partition as usize).is_none_or(|end| p.status.position >= *end);
         self.of_all(reached).into_iter().all(|r| r)
             && self.dead_letters_position.load(Ordering::Acquire) >= ends.dead_letters
     }

@@ -7,8 +7,8 @@ use crate::{
 use anyhow::{Context, Result};
 use sluice_events::EventTime;
 use sluice_producer::{
-    NoProgress, Progress, ReplayConfig, Scenario, Sent, SimulationPlan, StderrProgress, SystemClock,
-    replay, replay_bytes, simulate, write_labels,
+    NoProgress, Progress, ReplayConfig, Scenario, Sent, SimulationPlan, StderrProgress, SystemClock, replay,
+    replay_bytes, simulate, write_labels,
 };
 use sluice_sinks::{Metric, Metrics};
 use std::{
@@ -60,6 +60,15 @@ fn remembered_start(config: &Config) -> Option<EventTime> {
     std::fs::read_to_string(start_file(config)).ok()?.trim().parse().ok().map(EventTime::new)
 }
 
+/// A producer in a container may have no folder to write to; it sends all the same.
+fn remember_start(config: &Config, start: EventTime) {
+    let written =
+        std::fs::create_dir_all(&config.dir).and_then(|()| std::fs::write(start_file(config), start.to_string()));
+    if let Err(error) = written {
+        tracing::warn!(dir = %config.dir.display(), %error, "the next start will open a new shop: cannot remember this one");
+    }
+}
+
 /// Runs a producer to its end, or until `stop`.
 pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown: bool) -> Result<()> {
     let topics = pipeline.producer_topics();
@@ -94,12 +103,12 @@ pub(crate) fn run(pipeline: &Pipeline, source: &Source, stop: &AtomicBool, shown
                 let from = EventTime::new(now.max(plan.start().get()));
                 plan = plan.resumed_at(from);
             } else {
-                std::fs::create_dir_all(&pipeline.config.dir)
-                    .and_then(|()| std::fs::write(start_file(&pipeline.config), plan.start().to_string()))
-                    .with_context(|| format!("remember the simulation's start in {}", pipeline.config.dir.display()))?;
+                remember_start(&pipeline.config, plan.start());
             }
             if let Some(file) = file {
                 let labels = labels_file(&pipeline.config.dir, file);
+                std::fs::create_dir_all(&pipeline.config.dir)
+                    .with_context(|| format!("make the folder {}", pipeline.config.dir.display()))?;
                 write_labels(&labels, &plan.labels())?;
                 tracing::info!(file = %labels.display(), "labels of the scenario's anomalies");
             }

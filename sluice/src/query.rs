@@ -4,11 +4,7 @@ use crate::{Config, WrongUse};
 use anyhow::{Context, Result};
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use clap::ValueEnum;
-use datafusion::{
-    catalog::MemorySchemaProvider,
-    execution::context::SessionContext,
-    prelude::SessionConfig,
-};
+use datafusion::{catalog::MemorySchemaProvider, execution::context::SessionContext, prelude::SessionConfig};
 use sluice_sinks::lake::{Bucket, Lake};
 use sluice_stream_processor::{distinct_count, tumble};
 use std::{io::Write, sync::Arc};
@@ -56,7 +52,8 @@ pub(crate) fn run(config: &Config, sql: &str, format: Format) -> Result<()> {
             .with_allow_ddl(false)
             .with_allow_dml(false)
             .with_allow_statements(false);
-        let frame = context.sql_with_options(sql, options).await.map_err(|e| WrongUse(explain(&e.to_string(), &context)))?;
+        let frame =
+            context.sql_with_options(sql, options).await.map_err(|e| WrongUse(explain(&e.to_string(), &context)))?;
         let schema = Arc::new(frame.schema().as_arrow().clone());
         let mut batches = frame.collect().await?;
         if batches.is_empty() {

@@ -1,8 +1,9 @@
 //! One role at a time, in its own process, until a signal.
 
 use crate::{
-    Config, models,
+    Config,
     merge_role::MergeRole,
+    models,
     pipeline::Pipeline,
     process_role::{EndOffsets, ProcessRole},
     produce::{self, Source},

@@ -101,10 +101,7 @@ pub(crate) fn start(
 }
 
 /// Starts `/metrics` and `/healthz` of a role without the API, unless `metrics.listen` is empty.
-pub(crate) fn start_metrics(
-    pipeline: &Pipeline,
-    runtime: &tokio::runtime::Runtime,
-) -> Result<Option<Server>> {
+pub(crate) fn start_metrics(pipeline: &Pipeline, runtime: &tokio::runtime::Runtime) -> Result<Option<Server>> {
     let listen = &pipeline.config.metrics.listen;
     if listen.is_empty() {
         return Ok(None);
@@ -113,9 +110,8 @@ pub(crate) fn start_metrics(
     let address = listener.local_addr().context("listen")?;
     let metrics = pipeline.metrics.clone();
     let failure = pipeline.failure.clone();
-    let router = axum::Router::new()
-        .route("/metrics", axum::routing::get(move || async move { metrics.render() }))
-        .route(
+    let router =
+        axum::Router::new().route("/metrics", axum::routing::get(move || async move { metrics.render() })).route(
             "/healthz",
             axum::routing::get(move || async move {
                 match failure.is_set() {

@@ -1,8 +1,9 @@
 //! `sluice up`: all roles in one process.
 
 use crate::{
-    Config, models,
+    Config,
     merge_role::MergeRole,
+    models,
     pipeline::{Pipeline, spawn},
     process_role::{EndOffsets, ProcessRole},
     produce::{self, Source},

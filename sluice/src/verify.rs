@@ -136,7 +136,9 @@ async fn ledger(context: &SessionContext, report: &mut Report) -> Result<()> {
     for row in rows(context, silver).await? {
         let [partition, events, distinct, late] = row[..] else { continue };
         if events != distinct {
-            report.problems.push(format!("silver, partition {partition}: {} offsets are there twice", events - distinct));
+            report
+                .problems
+                .push(format!("silver, partition {partition}: {} offsets are there twice", events - distinct));
         }
         if let Some(ledger) = report.partitions.iter_mut().find(|l| l.partition == partition) {
             (ledger.silver, ledger.late) = (events, late);
@@ -220,7 +222,9 @@ fn compare_with_log(config: &Config, report: &mut Report) {
                 }
                 let first = ledger.first_offset.unwrap_or(0);
                 if first > 0 && start < first {
-                    report.problems.push(format!("partition {partition}: the first {first} offsets are not in the lake"));
+                    report
+                        .problems
+                        .push(format!("partition {partition}: the first {first} offsets are not in the lake"));
                 }
             }
             None if end > start => report.partitions.push(PartitionLedger {
@@ -419,7 +423,11 @@ fn print(report: &Report) {
     for m in &report.models {
         let sketches = match m.approximate_columns.is_empty() {
             true => String::new(),
-            false => format!(" (sketches, equal within {:.0} % of value or rank: {})", SKETCH_ERROR * 100.0, m.approximate_columns.join(", ")),
+            false => format!(
+                " (sketches, equal within {:.0} % of value or rank: {})",
+                SKETCH_ERROR * 100.0,
+                m.approximate_columns.join(", ")
+            ),
         };
         let verdict = if m.different == 0 { "stream = batch" } else { "DIFFERENT" };
         println!("live.{}: {} rows, {} open, {verdict}{sketches}", m.model, m.rows, m.open);

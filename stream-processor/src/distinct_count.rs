@@ -369,7 +369,11 @@ mod tests {
             for reversed in [false, true] {
                 let mut merged = DistinctValues::default();
                 let mut merge = |part: &Vec<u8>| merged.merge(part).unwrap();
-                if reversed { parts.iter().rev().for_each(&mut merge) } else { parts.iter().for_each(&mut merge) }
+                if reversed {
+                    parts.iter().rev().for_each(&mut merge)
+                } else {
+                    parts.iter().for_each(&mut merge)
+                }
                 assert_eq!(state(&merged), whole);
             }
         }

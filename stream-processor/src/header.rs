@@ -106,10 +106,10 @@ impl DetectSpec {
             only: BTreeMap::new(),
         };
         for pair in text.split(',').map(str::trim).filter(|p| !p.is_empty()) {
-            let (key, value) =
-                pair.split_once('=').ok_or_else(|| format!("'{pair}' in detect is not key=value"))?;
+            let (key, value) = pair.split_once('=').ok_or_else(|| format!("'{pair}' in detect is not key=value"))?;
             let (key, value) = (key.trim(), value.trim());
-            let number = |name: &str| value.parse::<usize>().map_err(|_| format!("detect: {name}={value} is no number"));
+            let number =
+                |name: &str| value.parse::<usize>().map_err(|_| format!("detect: {name}={value} is no number"));
             match key {
                 "measure" => value.clone_into(&mut spec.measure),
                 "method" => {

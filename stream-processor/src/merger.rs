@@ -4,8 +4,7 @@
 //! the newest partial counts, so a partial sent twice changes nothing. A window is sealed once and never again.
 
 use crate::{
-    DetectSpec, LiveModel, ProcessorError, Reading, TimeRules, ZScore, ZScoreConfig, arrow_bytes,
-    panes::Panes,
+    DetectSpec, LiveModel, ProcessorError, Reading, TimeRules, ZScore, ZScoreConfig, arrow_bytes, panes::Panes,
     time_rules::ClockRules,
 };
 use arrow::{
@@ -16,10 +15,7 @@ use arrow::{
 use datafusion::common::DataFusionError;
 use serde::{Deserialize, Serialize};
 use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, OffsetSpan, PaneState, Partial, PartialKind};
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Windows without events that are filled with zeros after a gap, at most. A longer gap is a shop that was closed.
@@ -416,7 +412,9 @@ impl Merger {
         if is_sealed {
             let versions = merged_versions(model, &rows, &window.published)?;
             if rows.num_rows() > 0 {
-                output.sealed.push(SealedRows { model: at, rows: sealed_rows(model, &rows, start, versions, &closed_by)? });
+                output
+                    .sealed
+                    .push(SealedRows { model: at, rows: sealed_rows(model, &rows, start, versions, &closed_by)? });
             }
             panes.windows.remove(&start);
             panes.progress.sealed_until = panes.progress.sealed_until.max(Some(end.get()));
@@ -587,9 +585,7 @@ fn sealed_rows(
     closed_by: &str,
 ) -> Result<RecordBatch, ProcessorError> {
     let n = rows.num_rows();
-    let time = |millis| -> ArrayRef {
-        Arc::new(TimestampMillisecondArray::from_value(millis, n).with_timezone("UTC"))
-    };
+    let time = |millis| -> ArrayRef { Arc::new(TimestampMillisecondArray::from_value(millis, n).with_timezone("UTC")) };
     let mut columns = vec![time(start), time(start + model.window_millis)];
     columns.extend(rows.columns().iter().cloned());
     columns.push(Arc::new(Int32Array::from(versions)));
@@ -611,12 +607,8 @@ fn watch(
     origin: &[OffsetSpan],
     output: &mut MergeOutput,
 ) {
-    let config = ZScoreConfig {
-        window: spec.window,
-        warmup: spec.warmup,
-        threshold: spec.threshold,
-        direction: spec.direction,
-    };
+    let config =
+        ZScoreConfig { window: spec.window, warmup: spec.warmup, threshold: spec.threshold, direction: spec.direction };
     let prefix = series_prefix(spec);
     let mut largest = 0.0_f64;
     for (key, (group, measures)) in rows {
@@ -632,7 +624,8 @@ fn watch(
         if reading.score.abs() > largest.abs() {
             largest = reading.score;
         }
-        let alert = |firing: &Firing, state| alert(model, spec, group, start, firing.first_window, &reading, state, origin);
+        let alert =
+            |firing: &Firing, state| alert(model, spec, group, start, firing.first_window, &reading, state, origin);
         match (&mut series.firing, reading.unusual) {
             (None, true) => {
                 let firing = Firing { first_window: start, usual_windows: 0 };
@@ -668,7 +661,8 @@ fn alert(
     origin: &[OffsetSpan],
 ) -> Alert {
     let detector = "zscore";
-    let identity = format!("{}|{}|{}|{first_window}|{detector}|{:?}", model.name, spec.measure, group_key(group), spec.direction);
+    let identity =
+        format!("{}|{}|{}|{first_window}|{detector}|{:?}", model.name, spec.measure, group_key(group), spec.direction);
     Alert {
         id: format!("{:016x}", xxh3_64(identity.as_bytes())),
         model: model.name.clone(),
@@ -689,4 +683,3 @@ fn alert(
         origin: origin.to_vec(),
     }
 }
-

@@ -13,10 +13,16 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef},
 };
 use datafusion::{
-    common::{DFSchema, DataFusionError, Result, tree_node::{TreeNode, TreeNodeRecursion}},
+    common::{
+        DFSchema, DataFusionError, Result,
+        tree_node::{TreeNode, TreeNodeRecursion},
+    },
     datasource::empty::EmptyTable,
     execution::SessionState,
-    logical_expr::{Aggregate as AggregateNode, Expr, LogicalPlan, LogicalPlanBuilder, execution_props::ExecutionProps, lit, physical_planning_context::PhysicalPlanningContext},
+    logical_expr::{
+        Aggregate as AggregateNode, Expr, LogicalPlan, LogicalPlanBuilder, execution_props::ExecutionProps, lit,
+        physical_planning_context::PhysicalPlanningContext,
+    },
     optimizer::{Optimizer, simplify_expressions::SimplifyExpressions},
     physical_expr::{
         PhysicalExpr,
@@ -318,7 +324,10 @@ impl<'a> Parts<'a> {
                 LogicalPlan::SubqueryAlias(alias) => node = alias.input.as_ref(),
                 LogicalPlan::TableScan(scan) if scan.table_name.table() == "events" => break,
                 other => {
-                    return Err(format!("it must read FROM events directly; {} is not possible here", node_name(other)));
+                    return Err(format!(
+                        "it must read FROM events directly; {} is not possible here",
+                        node_name(other)
+                    ));
                 }
             }
         }
@@ -344,7 +353,10 @@ impl<'a> Parts<'a> {
             _ => None,
         };
         let window_millis = size.ok_or_else(|| {
-            format!("the window size {} must be a constant interval of days or less, in whole milliseconds", call.args[1])
+            format!(
+                "the window size {} must be a constant interval of days or less, in whole milliseconds",
+                call.args[1]
+            )
         })?;
         Ok(Self {
             projection: &projection.expr,

@@ -37,7 +37,9 @@ impl ScalarUDFImpl for Tumble {
         match args {
             [time @ DataType::Timestamp(_, _), DataType::Interval(IntervalUnit::MonthDayNano)] => Ok(time.clone()),
             [time, size] => {
-                plan_err!("tumble takes a timestamp and an interval, as in tumble(event_time, INTERVAL '1 minute'); got {time} and {size}")
+                plan_err!(
+                    "tumble takes a timestamp and an interval, as in tumble(event_time, INTERVAL '1 minute'); got {time} and {size}"
+                )
             }
             _ => plan_err!("tumble takes two arguments: a timestamp and an interval"),
         }
@@ -48,7 +50,9 @@ impl ScalarUDFImpl for Tumble {
             return exec_err!("tumble: the window size must be a constant interval");
         };
         let Some(millis) = interval_millis(size) else {
-            return exec_err!("tumble: the window size must be a positive interval of days or less, in whole milliseconds");
+            return exec_err!(
+                "tumble: the window size must be a positive interval of days or less, in whole milliseconds"
+            );
         };
         let times = times.to_array(args.number_rows)?;
         let DataType::Timestamp(unit, zone) = times.data_type() else {

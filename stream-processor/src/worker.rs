@@ -16,9 +16,7 @@ use arrow::{
 };
 use datafusion::common::DataFusionError;
 use serde::{Deserialize, Serialize};
-use sluice_events::{
-    DeadLetter, Decoded, Offset, Partial, PartialKind, Records, Stage, Validation, event_schema,
-};
+use sluice_events::{DeadLetter, Decoded, Offset, Partial, PartialKind, Records, Stage, Validation, event_schema};
 use std::{
     collections::BTreeMap,
     sync::{Arc, LazyLock},
@@ -280,10 +278,8 @@ impl PartitionWorker {
         let with = |schema: SchemaRef, extra: [ArrayRef; 4]| {
             RecordBatch::try_new(schema, events.columns().iter().cloned().chain(extra).collect())
         };
-        let bronze = with(
-            Self::bronze_schema(),
-            [partition.clone(), offsets.clone(), log_times.clone(), Arc::new(schema_ids)],
-        )?;
+        let bronze =
+            with(Self::bronze_schema(), [partition.clone(), offsets.clone(), log_times.clone(), Arc::new(schema_ids)])?;
         let late = BooleanArray::from(late);
         let silver = with(Self::silver_schema(), [Arc::new(late.clone()), partition, offsets, log_times])?;
         let silver = if counts.processed == rows as u64 {

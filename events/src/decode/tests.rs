@@ -45,8 +45,9 @@ fn our_encoding_is_what_the_avro_library_reads_and_writes() {
         let value = apache_avro::from_avro_datum(schema, &mut body, None).unwrap();
         assert!(body.is_empty());
         assert_eq!(apache_avro::to_avro_datum(schema, value).unwrap(), &bytes[5..], "{units}");
-        let decoded =
-            EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20).decode(0, &records(&[Some(bytes)])).unwrap();
+        let decoded = EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20)
+            .decode(0, &records(&[Some(bytes)]))
+            .unwrap();
         let price = decoded.events.column_by_name("unit_price").unwrap().as_primitive::<Decimal128Type>().value(0);
         assert_eq!(price, i128::from(units));
     }
@@ -118,7 +119,8 @@ fn an_event_that_breaks_a_rule_is_refused_with_that_rule() {
         (Event { product_id: None, event_type: EventType::PageView, ..event("v") }, None),
     ];
     let values: Vec<_> = cases.iter().map(|(e, _)| Some(framed(e, 1))).collect();
-    let decoded = EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20).decode(0, &records(&values)).unwrap();
+    let decoded =
+        EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20).decode(0, &records(&values)).unwrap();
     let rules = ValidationRules { max_future_skew: day };
     let validation = rules.check(&decoded.events, |_| LogTime::new(1_700_000_000_500));
     let found: Vec<_> = validation.refused.iter().map(|(row, reason, _)| (*row, *reason)).collect();

@@ -3,9 +3,7 @@
 use super::LakeConfig;
 use deltalake::{
     DeltaResult,
-    logstore::{
-        LogStore, LogStoreFactory, ObjectStoreRef, StorageConfig, default_logstore, logstore_factories,
-    },
+    logstore::{LogStore, LogStoreFactory, ObjectStoreRef, StorageConfig, default_logstore, logstore_factories},
 };
 use object_store::{
     ObjectStore,

@@ -11,6 +11,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
 };
 use delta_kernel::expressions::Scalar;
+use delta_kernel::table_properties::DataSkippingNumIndexedCols;
 use deltalake::{
     DeltaTable, DeltaTableBuilder, DeltaTableError,
     datafile::writer::{DeltaWriter, WriterConfig},
@@ -22,7 +23,6 @@ use deltalake::{
     operations::create::CreateBuilder,
     protocol::{DeltaOperation, SaveMode},
 };
-use delta_kernel::table_properties::DataSkippingNumIndexedCols;
 use indexmap::IndexMap;
 use parquet::{
     basic::{Compression, Encoding, ZstdLevel},
@@ -89,7 +89,9 @@ pub enum LakeError {
         message: String,
     },
     /// Another worker has committed this partition further. Stop: retrying cannot help.
-    #[error("{app} of table {table} was taken over: it stands at {found:?}, expected {expected:?}; stopping this worker")]
+    #[error(
+        "{app} of table {table} was taken over: it stands at {found:?}, expected {expected:?}; stopping this worker"
+    )]
     Fenced {
         /// The table.
         table: String,
@@ -339,10 +341,9 @@ fn written_schema(spec: &TableSpec) -> SchemaRef {
         .iter()
         .map(|field| match field.data_type() {
             // Delta knows microseconds only.
-            DataType::Timestamp(_, zone) => field
-                .as_ref()
-                .clone()
-                .with_data_type(DataType::Timestamp(TimeUnit::Microsecond, zone.clone())),
+            DataType::Timestamp(_, zone) => {
+                field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))
+            }
             DataType::UInt64 | DataType::UInt32 => field.as_ref().clone().with_data_type(DataType::Int64),
             DataType::UInt16 => field.as_ref().clone().with_data_type(DataType::Int32),
             _ => field.as_ref().clone(),

@@ -74,7 +74,8 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
 
     sluice.run(&["up", "--no-producer", "--until-drained"]);
 
-    let found = sluice.query("SELECT reason, _offset, source, character_length(encode(value, 'hex')) / 2 FROM bronze.dead_letters");
+    let found = sluice
+        .query("SELECT reason, _offset, source, character_length(encode(value, 'hex')) / 2 FROM bronze.dead_letters");
     let mut expected: Vec<String> = bad
         .iter()
         .enumerate()

@@ -36,7 +36,10 @@ fn a_model_that_cannot_run_continuously_is_refused_with_the_reason() {
     let file = sluice.path("models/live/rank.sql");
     for (sql, reason) in [
         ("SELECT count(*) AS n FROM events", "tumble"),
-        ("SELECT country, count(*) AS n FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), country ORDER BY n", "Sort"),
+        (
+            "SELECT country, count(*) AS n FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), country ORDER BY n",
+            "Sort",
+        ),
         ("SELECT nothing FROM events GROUP BY tumble(event_time, INTERVAL '1 minute')", "nothing"),
     ] {
         fs::write(&file, sql).unwrap();

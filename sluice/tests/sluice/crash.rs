@@ -32,11 +32,8 @@ fn a_replay_killed_at_five_moments_leaves_the_tables_of_an_undisturbed_one() {
     let columns = "event_id, event_type, event_time, customer_id, session_id, order_id, product_id, category, country, \
                    device, channel, quantity, unit_price, currency";
     let dump = format!("SELECT {columns} FROM bronze.events ORDER BY _log_time, _partition, _offset");
-    let written = source
-        .command(&["query", &dump, "--format", "json"])
-        .stdout(File::create(&file).unwrap())
-        .status()
-        .unwrap();
+    let written =
+        source.command(&["query", &dump, "--format", "json"]).stdout(File::create(&file).unwrap()).status().unwrap();
     assert!(written.success());
     let file = file.to_str().unwrap();
 

@@ -43,7 +43,8 @@ fn replay_and_check(sluice: &Sluice, data: &Path) {
     assert_eq!(sluice.number("SELECT count(*) FROM bronze.events"), 17_435);
     assert_eq!(sluice.number("SELECT count(*) FROM silver.events"), 17_430);
     let report = sluice.verify();
-    let duplicates: u64 = report["partitions"].as_array().unwrap().iter().map(|p| p["duplicates"].as_u64().unwrap()).sum();
+    let duplicates: u64 =
+        report["partitions"].as_array().unwrap().iter().map(|p| p["duplicates"].as_u64().unwrap()).sum();
     assert_eq!(duplicates, 5);
     assert_eq!(report["models"].as_array().unwrap().len(), 2, "both models were compared with the batch result");
 }
@@ -105,9 +106,7 @@ fn kafka_s3_and_mongodb_give_the_same_tables_and_documents() {
         format!("kpi_store.database={run}"),
     ];
     settings.extend(["bronze", "silver", "gold"].map(|bucket| format!("lake.{bucket}=s3://{bucket}/{run}")));
-    settings.extend(
-        ["events", "partials", "kpis", "alerts"].map(|topic| format!("topics.{topic}={run}-{topic}")),
-    );
+    settings.extend(["events", "partials", "kpis", "alerts"].map(|topic| format!("topics.{topic}={run}-{topic}")));
     settings.push(format!("topics.dead_letters={run}-dead-letters"));
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let real = Sluice::with(&settings);
