@@ -60,7 +60,6 @@ pub struct Reading {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ZScore {
     recent: VecDeque<f64>,
-    seen: u64,
 }
 
 impl ZScore {
@@ -75,7 +74,6 @@ impl ZScore {
         while self.recent.len() > config.window.max(2) {
             self.recent.pop_front();
         }
-        self.seen += 1;
         reading
     }
 
