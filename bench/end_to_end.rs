@@ -156,7 +156,8 @@ fn parts(log: &Path, lake: &Path) -> Vec<(&'static str, Duration)> {
             silver.push(ingested.silver);
         }
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let lake = Lake::new(config(lake), runtime.handle().clone());
     let write = |bucket, schema, column, from, batches: &[RecordBatch]| {
         let table = lake

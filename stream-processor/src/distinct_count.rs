@@ -222,7 +222,8 @@ fn hash_values(values: &ArrayRef, mut each: impl FnMut(usize, u64)) -> Result<()
         DataType::Utf8 => texts!(values.as_string::<i32>()),
         DataType::LargeUtf8 => texts!(values.as_string::<i64>()),
         other => {
-            let rows = RowConverter::new(vec![SortField::new(other.clone())])?.convert_columns(&[values.clone()])?;
+            let rows = RowConverter::new(vec![SortField::new(other.clone())])?
+                .convert_columns(std::slice::from_ref(values))?;
             for row in 0..values.len() {
                 if values.is_valid(row) {
                     each(row, xxh3_64(rows.row(row).as_ref()));

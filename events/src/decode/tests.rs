@@ -56,7 +56,8 @@ fn our_encoding_is_what_the_avro_library_reads_and_writes() {
 #[test]
 fn what_an_event_does_not_say_is_null() {
     let values = [Some(framed(&event("a"), 1)), Some(framed(&Event { customer_id: None, ..event("b") }, 1))];
-    let decoded = EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20).decode(0, &records(&values)).unwrap();
+    let decoded =
+        EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20).decode(0, &records(&values)).unwrap();
     let nulls = |column: &str| decoded.events.column_by_name(column).unwrap().null_count();
     assert_eq!((nulls("customer_id"), nulls("session_id"), nulls("country")), (1, 2, 0));
 }

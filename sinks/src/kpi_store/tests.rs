@@ -173,7 +173,7 @@ fn numbers_come_back_exactly(store: &dyn KpiStore) {
         ("word", Measure::Text("checkout_started".to_owned())),
         ("smallest", Measure::Long(i64::MIN)),
         ("third", Measure::Double(1.0 / 3.0)),
-        ("odd float", Measure::Double(9_007_199_254_740_993.5e-23)),
+        ("odd float", Measure::Double(9_007_199_254_740_994e-23)),
         ("infinite", Measure::Double(f64::INFINITY)),
     ] {
         kpi.measures.insert(name.to_owned(), value);

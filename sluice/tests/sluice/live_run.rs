@@ -9,6 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Whether an alert is what an anomaly must raise.
+type OfKind = fn(&Value) -> bool;
+
 const WINDOW: i64 = 60_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -69,9 +72,9 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
     assert_eq!(labels.len(), 2);
 
     // What each anomaly must raise: a series, and where its number goes.
-    let raised: [(&str, &dyn Fn(&Value) -> bool); 2] = [
-        ("payment_outage", &|a| a["model"] == "sales" && a["measure"] == "orders" && a["score"].as_f64() < Some(0.0)),
-        ("abandoned_cart_spike", &|a| a["group"]["event_type"] == "cart_abandon" && a["score"].as_f64() > Some(0.0)),
+    let raised: [(&str, OfKind); 2] = [
+        ("payment_outage", |a| a["model"] == "sales" && a["measure"] == "orders" && a["score"].as_f64() < Some(0.0)),
+        ("abandoned_cart_spike", |a| a["group"]["event_type"] == "cart_abandon" && a["score"].as_f64() > Some(0.0)),
     ];
     for (kind, of_kind) in raised {
         let label = labels.iter().find(|l| l["kind"] == kind).unwrap();

@@ -248,7 +248,8 @@ impl Stream {
             let prefix = format!("{} {}", kpi.model, kpi.window_start.get());
             let group: Vec<&str> = kpi.group.values().map(|v| v.as_deref().unwrap_or("null")).collect();
             with_events += usize::from(self.committed.iter().any(|row| {
-                row.strip_prefix(&prefix).is_some_and(|rest| group.iter().all(|value| rest.contains(&format!(" {value} "))))
+                row.strip_prefix(&prefix)
+                    .is_some_and(|rest| group.iter().all(|value| rest.contains(&format!(" {value} "))))
             }));
         }
         assert!(with_events >= self.committed.len(), "{with_events} of {} rows are in the store", self.committed.len());

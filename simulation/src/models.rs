@@ -15,8 +15,6 @@ GROUP BY tumble(event_time, INTERVAL '2 minutes'), device
 HAVING count(*) > 1";
 
 pub(crate) fn models() -> Arc<[LiveModel]> {
-    let activity = include_str!("../../../models/live/activity.sql");
-    [("activity", activity), ("baskets", BASKETS)]
-        .map(|(name, text)| LiveModel::compile(name, text).unwrap())
-        .into()
+    let activity = include_str!("../../models/live/activity.sql");
+    [("activity", activity), ("baskets", BASKETS)].map(|(name, text)| LiveModel::compile(name, text).unwrap()).into()
 }

@@ -84,7 +84,10 @@ fn activity(events: &[&ShopEvent], out: &mut BTreeSet<String>) {
     for ((start, event_type, country), p) in panes {
         let revenue = p.revenue.map_or("null".to_owned(), decimal);
         let customers = p.customers.len();
-        out.insert(format!("activity {start} {event_type} {country} {} {customers} {} {revenue}", p.events, p.quantity));
+        out.insert(format!(
+            "activity {start} {event_type} {country} {} {customers} {} {revenue}",
+            p.events, p.quantity
+        ));
     }
 }
 

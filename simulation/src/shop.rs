@@ -60,7 +60,8 @@ pub(crate) fn events(random: &mut ChaCha8Rng, partitions: usize) -> Shop {
 }
 
 fn event(random: &mut ChaCha8Rng, id: String, time: i64) -> ShopEvent {
-    let types = [EventType::PageView, EventType::PageView, EventType::AddToCart, EventType::Purchase, EventType::Refund];
+    let types =
+        [EventType::PageView, EventType::PageView, EventType::AddToCart, EventType::Purchase, EventType::Refund];
     ShopEvent {
         id,
         event_type: *types.choose(random).unwrap(),
