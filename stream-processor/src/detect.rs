@@ -55,11 +55,13 @@ pub struct Reading {
 }
 
 /// A rolling z-score. The deviation never falls below that of a Poisson count of the same mean, so that quiet series
-/// do not cry at every event; unusual values are learnt only up to the band's edge, so that an outage does not become
-/// normal.
+/// do not cry at every event. Unusual values are set aside, so that an outage neither becomes normal nor widens the band;
+/// when all of half a window's length were unusual, they are the new normal.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ZScore {
     recent: VecDeque<f64>,
+    /// The unusual values since the last usual one.
+    set_aside: VecDeque<f64>,
 }
 
 impl ZScore {
@@ -69,10 +71,18 @@ impl ZScore {
             return None;
         }
         let reading = (self.recent.len() >= config.warmup.max(2)).then(|| self.read(observed, config));
-        let learnt = reading.map_or(observed, |r| observed.clamp(r.lower, r.upper));
-        self.recent.push_back(learnt);
-        while self.recent.len() > config.window.max(2) {
-            self.recent.pop_front();
+        if reading.is_some_and(|r| r.unusual) {
+            self.set_aside.push_back(observed);
+            if self.set_aside.len() >= (config.window / 2).max(config.warmup).max(2) {
+                self.recent = std::mem::take(&mut self.set_aside);
+            }
+        } else {
+            self.set_aside.clear();
+            // What lies beyond the band on the side that is not watched is learnt up to the band's edge.
+            self.recent.push_back(reading.map_or(observed, |r| observed.clamp(r.lower, r.upper)));
+            while self.recent.len() > config.window.max(2) {
+                self.recent.pop_front();
+            }
         }
         reading
     }
@@ -115,11 +125,20 @@ mod tests {
             assert_eq!(reading.is_some(), i >= 10, "warm-up");
             assert!(reading.is_none_or(|r| !r.unusual));
         }
-        for _ in 0..5 {
+        for _ in 0..29 {
             let reading = detector.judge(0.0, &CONFIG).unwrap();
             assert!(reading.unusual && reading.score < -4.0 && reading.tail_probability < 1e-4, "{reading:?}");
         }
+        assert!(!detector.judge(100.0, &CONFIG).unwrap().unusual, "back at once when it is over");
         assert!(!detector.judge(300.0, &CONFIG).unwrap().unusual, "only falls count here");
+    }
+
+    #[test]
+    fn a_new_level_becomes_normal_after_half_a_window() {
+        let mut detector = ZScore::default();
+        (0..60).for_each(|_| drop(detector.judge(100.0, &CONFIG)));
+        let unusual = (0..60).filter(|_| detector.judge(20.0, &CONFIG).is_some_and(|r| r.unusual)).count();
+        assert_eq!(unusual, 30);
     }
 
     #[test]
