@@ -133,6 +133,7 @@ mod tests {
         assert_eq!(codec.decode(&codec.encode(&alert).unwrap()).unwrap(), alert);
 
         let partial = Partial {
+            counts_from: Some(-3),
             kind: PartialKind::Panes,
             input_partition: 1,
             input_partitions: 4,

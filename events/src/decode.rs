@@ -13,10 +13,19 @@ use arrow_avro::{
     reader::{Decoder, ReaderBuilder},
     schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// Rows that one Arrow decoder takes before it must be flushed.
 const ROWS_MAX: usize = 1 << 16;
+
+/// An id that the registry did not know is asked for again after this long, not with every record.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// Unknown ids remembered, at most: garbage has many.
+const UNKNOWN_MAX: usize = 1_024;
 
 /// What became of a batch of records: each is a row or a dead letter.
 #[derive(Debug)]
@@ -37,6 +46,8 @@ pub struct EventDecoder {
     schemas: Arc<Schemas>,
     value_bytes_max: usize,
     writers: HashMap<u32, Result<Writer, (Reason, String)>>,
+    /// Ids that the registry did not know, and when it was asked.
+    unknown: HashMap<u32, Instant>,
 }
 
 struct Writer {
@@ -47,7 +58,7 @@ struct Writer {
 impl EventDecoder {
     /// A decoder for records of `topic`. A value of more than `value_bytes_max` bytes is a dead letter.
     pub fn new(topic: &str, schemas: Arc<Schemas>, value_bytes_max: usize) -> Self {
-        Self { topic: topic.to_owned(), schemas, value_bytes_max, writers: HashMap::new() }
+        Self { topic: topic.to_owned(), schemas, value_bytes_max, writers: HashMap::new(), unknown: HashMap::new() }
     }
 
     /// Decodes the records of one partition.
@@ -119,10 +130,17 @@ impl EventDecoder {
         };
         let id = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
         if !self.writers.contains_key(&id) {
+            let unknown = Ok(Err((Reason::UnknownSchema, format!("no schema has the id {id}"))));
+            if self.unknown.get(&id).is_some_and(|asked| asked.elapsed() < ASK_AGAIN) {
+                return unknown;
+            }
             let writer = self.writer(id)?;
-            // Unknown ids may become known; but they are bounded, or garbage would fill the memory.
             if matches!(writer, Err((Reason::UnknownSchema, _))) {
-                return Ok(Err((Reason::UnknownSchema, format!("no schema has the id {id}"))));
+                if self.unknown.len() >= UNKNOWN_MAX {
+                    self.unknown.clear();
+                }
+                self.unknown.insert(id, Instant::now());
+                return unknown;
             }
             self.writers.insert(id, writer);
         }
@@ -133,6 +151,7 @@ impl EventDecoder {
                     Reason::Truncated => "the body ends inside a field",
                     Reason::TrailingBytes => "bytes are left after the last field",
                     Reason::UnknownEventType => "the event type's symbol is none we know",
+                    Reason::BadTime => "event_time is beyond the year 9999",
                     Reason::PriceOutOfRange => "unit_price does not fit decimal(18,4)",
                     _ => "a field's bytes are not of its type",
                 };

@@ -27,6 +27,7 @@ pub struct Partial {
     pub watermark: Option<i64>,
     pub model: Option<String>,
     pub fingerprint: Option<String>,
+    pub counts_from: Option<i64>,
     #[serde(with = "crate::dead_letter::optional_bytes")]
     pub panes: Option<Vec<u8>>,
 }

@@ -6,6 +6,9 @@
 use crate::{EventType, Money, Reason};
 use apache_avro::Schema;
 
+/// The end of the year 9999, and as far before 1970.
+const MILLIS_MAX: u64 = 253_402_300_799_999;
+
 /// A writer's schema, compiled to what the walk needs.
 #[derive(Debug)]
 pub(crate) enum Structure {
@@ -20,6 +23,8 @@ pub(crate) enum Structure {
     Fixed(usize),
     Price,
     Enum(usize),
+    /// The event's time, in so many units a millisecond.
+    EventTime(i64),
     /// The event type's symbols: whether each is one we know.
     EventType(Vec<bool>),
     Union(Vec<Structure>),
@@ -39,6 +44,8 @@ impl Structure {
                 ("event_type", Schema::Enum(symbols)) => {
                     Ok(Self::EventType(symbols.symbols.iter().map(|s| EventType::from_name(s).is_some()).collect()))
                 }
+                ("event_time", Schema::Long | Schema::TimestampMillis) => Ok(Self::EventTime(1)),
+                ("event_time", Schema::TimestampMicros) => Ok(Self::EventTime(1_000)),
                 _ => Self::of(&field.schema),
             })
             .collect::<Result<_, _>>()
@@ -108,6 +115,11 @@ impl Structure {
                 Ok(symbol) if symbol < *symbols => Ok(()),
                 _ => Err(Reason::Malformed),
             },
+            // Beyond, no calendar and no table can hold it.
+            Self::EventTime(per_milli) => match (number(rest)? / per_milli).unsigned_abs() {
+                0..=MILLIS_MAX => Ok(()),
+                _ => Err(Reason::BadTime),
+            },
             Self::EventType(known) => match usize::try_from(number(rest)?).ok().and_then(|i| known.get(i)) {
                 Some(true) => Ok(()),
                 _ => Err(Reason::UnknownEventType),
@@ -136,6 +148,10 @@ fn number(rest: &mut &[u8]) -> Result<i64, Reason> {
     let mut value = 0_u64;
     for (i, byte) in rest.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f) << (7 * i);
+        if i == 9 && *byte > 1 {
+            // More than 64 bits.
+            return Err(Reason::Malformed);
+        }
         if byte & 0x80 == 0 {
             *rest = &rest[i + 1..];
             return Ok((value >> 1) as i64 ^ -((value & 1) as i64));

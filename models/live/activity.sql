@@ -10,6 +10,6 @@ SELECT
   count(*) AS events,
   distinct_count(customer_id) AS customers,
   sum(quantity) AS quantity,
-  sum(CASE WHEN event_type = 'purchase' THEN quantity * unit_price ELSE 0 END) AS revenue
+  sum(CASE WHEN event_type = 'purchase' THEN coalesce(quantity * unit_price, 0) ELSE 0 END) AS revenue
 FROM events
 GROUP BY tumble(event_time, INTERVAL '1 minute'), event_type, country

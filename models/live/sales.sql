@@ -8,8 +8,8 @@
 SELECT
   country,
   distinct_count(coalesce(order_id, event_id)) AS orders,
-  sum(quantity * unit_price) AS revenue,
-  CAST(sum(quantity * unit_price) AS DOUBLE) / nullif(distinct_count(coalesce(order_id, event_id)), 0) AS aov,
+  sum(coalesce(quantity * unit_price, 0)) AS revenue,
+  CAST(sum(coalesce(quantity * unit_price, 0)) AS DOUBLE) / nullif(distinct_count(coalesce(order_id, event_id)), 0) AS aov,
   sum(quantity) AS items,
   approx_percentile_cont(CAST(quantity * unit_price AS DOUBLE), 0.5) AS value_p50,
   approx_percentile_cont(CAST(quantity * unit_price AS DOUBLE), 0.95) AS value_p95

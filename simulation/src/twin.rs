@@ -17,7 +17,7 @@ struct Activity<'a> {
     events: u64,
     customers: HashSet<&'a str>,
     quantity: i64,
-    revenue: Option<i128>,
+    revenue: i128,
 }
 
 #[derive(Default)]
@@ -74,15 +74,13 @@ fn activity(events: &[&ShopEvent], out: &mut BTreeSet<String>) {
         pane.customers.extend(event.customer.as_deref());
         pane.quantity += i64::from(event.quantity);
         let spent = match event.event_type {
-            EventType::Purchase => event.price_units.map(|units| i128::from(units) * i128::from(event.quantity)),
-            _ => Some(0),
+            EventType::Purchase => i128::from(event.price_units.unwrap_or(0)) * i128::from(event.quantity),
+            _ => 0,
         };
-        if let Some(spent) = spent {
-            *pane.revenue.get_or_insert(0) += spent;
-        }
+        pane.revenue += spent;
     }
     for ((start, event_type, country), p) in panes {
-        let revenue = p.revenue.map_or("null".to_owned(), decimal);
+        let revenue = decimal(p.revenue);
         let customers = p.customers.len();
         out.insert(format!(
             "activity {start} {event_type} {country} {} {customers} {} {revenue}",

@@ -127,6 +127,9 @@ impl ProcessConfig {
             };
             chosen.extend(number(from)?..=number(to)?);
         }
+        if chosen.is_empty() {
+            return Err(WrongUse(format!("process.partitions: '{}' chooses none", self.partitions)).into());
+        }
         chosen.sort_unstable();
         chosen.dedup();
         Ok(chosen)
@@ -178,8 +181,7 @@ impl Config {
         if let Some(file) = &file {
             let text = std::fs::read_to_string(file)
                 .map_err(|e| WrongUse(format!("read config file {}: {e}", file.display())))?;
-            let own: Table =
-                toml::from_str(&text).map_err(|e| WrongUse(format!("config file {}: {e}", file.display())))?;
+            let own: Table = toml::from_str(&text).map_err(|e| WrongUse(unreadable(file, &text, &e)))?;
             lay_over(&mut tree, own);
         }
         for (name, value) in std::env::vars() {
@@ -237,6 +239,12 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Names the line, and does not show it: there may be a password in it.
+fn unreadable(file: &Path, text: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+    format!("config file {}, line {line}: {}", file.display(), error.message())
 }
 
 fn lay_over(under: &mut Table, over: Table) {
@@ -307,5 +315,7 @@ mod tests {
         config.partitions = "0-1, 3".to_owned();
         assert_eq!(config.chosen(4).unwrap(), [0, 1, 3]);
         assert!(config.chosen(3).is_err());
+        config.partitions = "3-1".to_owned();
+        assert!(config.chosen(4).is_err());
     }
 }

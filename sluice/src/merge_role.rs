@@ -1,6 +1,7 @@
 //! The `merge` role: one loop for each partition of the partials topic. The shell around `Merger`.
 
 use crate::{
+    Config,
     lake_tables::live,
     pipeline::{Pipeline, spawn},
     process_role::commit,
@@ -72,6 +73,11 @@ impl MergeRole {
     }
 }
 
+/// Under what a merger's checkpoints are kept.
+pub(crate) fn worker_name(config: &Config, partition: u32) -> String {
+    format!("{}/{}/{partition}", config.process.group, config.topics.partials)
+}
+
 struct MergeLoop {
     pipeline: Pipeline,
     partition: u32,
@@ -93,8 +99,7 @@ struct Outputs {
 
 impl MergeLoop {
     fn worker_name(&self) -> String {
-        let config = &self.pipeline.config;
-        format!("{}/{}/{}", config.process.group, config.topics.partials, self.partition)
+        worker_name(&self.pipeline.config, self.partition)
     }
 
     fn recover(&self, range: sluice_event_log::OffsetRange) -> Result<Merger> {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use sluice_event_log::{EventLog, PartitionReader};
 use sluice_events::{
-    DeadLetter, EventDecoder, LogTime, Offset, Partial, Partition, RecordBuffer, Records, Subject, TopicCodec,
-    partition_for_key,
+    DeadLetter, DecodeError, Decoded, EventDecoder, LogTime, Offset, Partial, Partition, RecordBuffer, Records,
+    Subject, TopicCodec, partition_for_key,
 };
 use sluice_serve::PartitionStatus;
 use sluice_sinks::Metric;
@@ -26,6 +26,8 @@ use std::{
 const WAIT: Duration = Duration::from_millis(100);
 /// How often the end offset is asked for.
 const LAG_INTERVAL: Duration = Duration::from_millis(500);
+/// Between two questions to a registry that does not answer.
+const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
 /// `Signals::drain_until` before a drain.
 pub(crate) const NOT_DRAINING: i64 = i64::MIN;
 
@@ -71,11 +73,18 @@ impl Default for Signals {
 }
 
 /// What a partition loop tells everyone.
-#[derive(Default)]
 pub(crate) struct Progress {
     pub status: PartitionStatus,
     pub open_until: Option<i64>,
     pub drained: bool,
+}
+
+impl Progress {
+    /// Before the first look at the partition.
+    pub fn unread(partition: u32) -> Self {
+        let status = PartitionStatus { partition, position: -1, ..PartitionStatus::default() };
+        Self { status, open_until: None, drained: false }
+    }
 }
 
 pub(crate) struct PartitionLoop {
@@ -190,7 +199,8 @@ impl PartitionLoop {
             codec: TopicCodec::new(self.pipeline.schemas.subject(Subject::Partials)),
             buffers: vec![RecordBuffer::new(); self.pipeline.merge_partitions as usize],
         };
-        let mut epoch = self.signals.epoch.load(Ordering::Acquire);
+        // An epoch that ended while this loop recovered still waits for its barrier.
+        let mut epoch = 0;
         let mut told = Instant::now();
         let mut last_record = Instant::now();
         let mut end_asked: Option<Instant> = None;
@@ -207,7 +217,7 @@ impl PartitionLoop {
             if !records.is_empty() {
                 idle = false;
                 last_record = Instant::now();
-                let decoded = decoder.decode(self.partition as i32, &records)?;
+                let decoded = self.decode(&mut decoder, &records)?;
                 let validation =
                     rules.check(&decoded.events, |row| records.get(decoded.record_of_row[row] as usize).time);
                 let ingested = worker.ingest(&records, decoded, validation)?;
@@ -225,7 +235,11 @@ impl PartitionLoop {
                 });
             }
             if end_asked.is_none_or(|at| at.elapsed() > LAG_INTERVAL) || records.is_empty() {
-                end = self.pipeline.log.offsets(&topic, Partition::new(self.partition))?.end;
+                match self.pipeline.log.offsets(&topic, Partition::new(self.partition)) {
+                    Ok(range) => end = range.end,
+                    // It only says how far behind we are.
+                    Err(error) => tracing::warn!(partition = self.partition, %error, "the log's end is not known now"),
+                }
                 end_asked = Some(Instant::now());
             }
             if told.elapsed() >= config.process.provisional_interval {
@@ -254,6 +268,20 @@ impl PartitionLoop {
             }
         }
         Ok(())
+    }
+
+    /// Decodes; while the registry is away, the stream waits.
+    fn decode(&self, decoder: &mut EventDecoder, records: &Records) -> Result<Decoded> {
+        loop {
+            match decoder.decode(self.partition as i32, records) {
+                Ok(decoded) => return Ok(decoded),
+                Err(DecodeError::Registry(error)) if !self.signals.stop.load(Ordering::Acquire) => {
+                    tracing::warn!(partition = self.partition, %error, "waiting for the schema registry");
+                    std::thread::sleep(REGISTRY_PAUSE);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// A consistent cut: all partials of what was taken are in the log, the writers know where the cut is, and the

@@ -9,7 +9,7 @@ use crate::{
     partition_loop::{NOT_DRAINING, PartitionLoop, Progress, Signals, StateAtBarrier, ToLake},
     pipeline::{Pipeline, spawn},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch},
     compute::filter_record_batch,
@@ -81,24 +81,27 @@ impl ProcessRole {
         // Of several processes, the one with partition 0 also takes the producers' dead letters: one more voice at
         // the barrier of the bronze writer.
         let takes_letters = chosen.contains(&0);
-        let bronze_writer = LakeWriter {
+        let mut bronze_writer = LakeWriter {
             rows: pipeline.lake.table(bronze_events())?,
             dead_letters: Some(pipeline.lake.table(bronze_dead_letters())?),
             voices: chosen.len() + usize::from(takes_letters),
             metrics: pipeline.metrics.clone(),
         };
-        let silver_writer = LakeWriter {
+        let mut silver_writer = LakeWriter {
             rows: pipeline.lake.table(silver_events())?,
             dead_letters: None,
             voices: chosen.len(),
             metrics: pipeline.metrics.clone(),
         };
+        for writer in [&mut bronze_writer, &mut silver_writer] {
+            writer.rows_are_of(pipeline, &chosen)?;
+        }
         for (name, writer, input) in [("bronze", bronze_writer, bronze_in), ("silver", silver_writer, silver_in)] {
             let done = committed_out.clone();
             threads.push(spawn(format!("write {name}"), &pipeline.failure, move || writer.run(&input, &done))?);
         }
         for partition in &chosen {
-            let mine = Arc::new(Mutex::new(Progress::default()));
+            let mine = Arc::new(Mutex::new(Progress::unread(*partition)));
             progress.push(mine.clone());
             let partition_loop = PartitionLoop {
                 pipeline: pipeline.clone(),
@@ -142,6 +145,8 @@ impl ProcessRole {
 
     /// Ends the epoch: what was taken is committed, and the states of that moment are kept.
     fn end_epoch(&mut self) -> Result<()> {
+        // The lake must not cover records that the log could still lose.
+        self.pipeline.log.flush().context("flush events")?;
         let epoch = self.signals.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         let mut states = Vec::new();
         let mut writers = 0;
@@ -221,6 +226,22 @@ struct LakeWriter {
 }
 
 impl LakeWriter {
+    /// Refuses a log that ends before what the table covers: its next records would pass for known ones.
+    fn rows_are_of(&mut self, pipeline: &Pipeline, partitions: &[u32]) -> Result<()> {
+        let topic = &pipeline.config.topics.events;
+        for partition in partitions {
+            let end = pipeline.log.offsets(topic, Partition::new(*partition))?.end.get();
+            if let Some(committed) = self.rows.committed(&pipeline.app(topic, *partition))?.filter(|c| *c >= end) {
+                bail!(
+                    "{} covers partition {partition} of '{topic}' up to offset {committed}, but the log ends at {end}: it \
+                     is another log. Point log.* at the right one, or give this one a new process.group or lake",
+                    self.rows.name()
+                );
+            }
+        }
+        Ok(())
+    }
+
     fn run(mut self, input: &mpsc::Receiver<ToLake>, committed: &mpsc::Sender<u64>) -> Result<()> {
         let mut voices = 0;
         while let Ok(message) = input.recv() {
@@ -298,7 +319,7 @@ impl DeadLetterLoop {
         let range = self.pipeline.log.offsets(&topic, partition)?;
         let from = range.start.get().max(committed + 1).min(range.end.get());
         let mut reader = self.pipeline.log.reader(&topic, partition, Offset::new(from))?;
-        let mut epoch = self.signals.epoch.load(Ordering::Acquire);
+        let mut epoch = 0;
         while !self.pipeline.failure.is_set() {
             let records = match self.signals.stop_reading.load(Ordering::Acquire) {
                 true => {

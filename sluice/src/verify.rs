@@ -1,6 +1,6 @@
 //! `sluice verify`: does the ledger balance, and does the stream say what a batch over silver says?
 
-use crate::{Config, models, query};
+use crate::{Config, merge_role, models, query};
 use anyhow::{Context, Result};
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -21,8 +21,9 @@ use datafusion::{
 };
 use serde::Serialize;
 use sluice_events::Partition;
-use sluice_stream_processor::LiveModel;
-use std::collections::BTreeMap;
+use sluice_sinks::lake::CheckpointStore;
+use sluice_stream_processor::{LiveModel, Merger, MergerState, decode_checkpoint};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Relative difference that a sketch may have from one pass to another.
 const SKETCH_ERROR: f64 = 0.05;
@@ -76,9 +77,11 @@ pub(crate) fn run(config: &Config, json: bool) -> Result<bool> {
     if has_bronze {
         runtime.block_on(ledger(&context, &mut report))?;
         compare_with_log(config, &mut report);
-        for model in models::compile(config)?.iter() {
+        let models = models::compile(config)?;
+        for model in models.iter() {
+            let counts_from = counts_from(config, &runtime, &models, &model.name)?;
             runtime
-                .block_on(stream_equals_batch(&context, model, &mut report))
+                .block_on(stream_equals_batch(&context, model, counts_from, &mut report))
                 .with_context(|| format!("compare model '{}'", model.name))?;
         }
     } else {
@@ -272,11 +275,45 @@ async fn keyed(frame: DataFrame, model: &LiveModel) -> Result<(Rows, Vec<i64>)> 
     Ok((keyed, ends))
 }
 
-async fn stream_equals_batch(context: &SessionContext, model: &LiveModel, report: &mut Report) -> Result<()> {
+/// The first window that a model counts, by the newest checkpoint of its merger, when it was new in mid-stream.
+fn counts_from(
+    config: &Config,
+    runtime: &tokio::runtime::Runtime,
+    models: &Arc<[LiveModel]>,
+    name: &str,
+) -> Result<Option<i64>> {
+    let store = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
+    for partition in 0..config.topics.merge_partitions {
+        for bytes in store.newest_first(&merge_role::worker_name(config, partition))? {
+            let Ok(state) = decode_checkpoint::<MergerState>(&bytes) else { continue };
+            let mut merger = Merger::new(&config.time.rules(), models.clone());
+            merger.restore(state)?;
+            if let Some(from) = merger.counts_from(name) {
+                return Ok(Some(from));
+            }
+            break;
+        }
+    }
+    Ok(None)
+}
+
+async fn stream_equals_batch(
+    context: &SessionContext,
+    model: &LiveModel,
+    counts_from: Option<i64>,
+    report: &mut Report,
+) -> Result<()> {
     let Ok(live) = context.table(format!("live.{}", model.name)).await else {
         return Ok(());
     };
-    let (stream, ends) = keyed(live, model).await?;
+    let counted = |frame: DataFrame| match counts_from {
+        Some(from) => {
+            let from = ScalarValue::TimestampMillisecond(Some(from), Some("UTC".into()));
+            frame.filter(col("window_start").gt_eq(lit(from)))
+        }
+        None => Ok(frame),
+    };
+    let (stream, ends) = keyed(counted(live)?, model).await?;
     let sealed_until = ends.into_iter().max();
     // The very text of the model, over silver: `events` means silver without what came too late.
     let batch_context = SessionContext::new_with_state(context.state());
@@ -285,7 +322,7 @@ async fn stream_equals_batch(context: &SessionContext, model: &LiveModel, report
     batch_context.register_table("events", events.into_view())?;
     let plan = batch_context.state().create_logical_plan(&model.sql).await?;
     let plan = LiveModel::with_window_columns(plan)?;
-    let frame = DataFrame::new(batch_context.state(), plan);
+    let frame = counted(DataFrame::new(batch_context.state(), plan))?;
     let all = frame.clone().collect().await?;
     let total: usize = all.iter().map(RecordBatch::num_rows).sum();
     let sealed = |frame: DataFrame| match sealed_until {

@@ -136,7 +136,9 @@ mod tests {
     #[test]
     fn a_new_level_becomes_normal_after_half_a_window() {
         let mut detector = ZScore::default();
-        (0..60).for_each(|_| drop(detector.judge(100.0, &CONFIG)));
+        for _ in 0..60 {
+            detector.judge(100.0, &CONFIG);
+        }
         let unusual = (0..60).filter(|_| detector.judge(20.0, &CONFIG).is_some_and(|r| r.unusual)).count();
         assert_eq!(unusual, 30);
     }

@@ -24,6 +24,8 @@ const ZERO_WINDOWS_MAX: i64 = 1_440;
 const KNOWN_SERIES_MAX: usize = 10_000;
 /// A series without events for this many windows is forgotten.
 const KNOWN_WINDOWS: i64 = 1_440;
+/// How long, in event time, a quiet partition keeps windows from being sealed: one hour.
+const IDLE_HOLD: i64 = 3_600_000;
 /// Usual windows in a row that end an alert.
 const RESOLVED_AFTER: u32 = 2;
 
@@ -85,6 +87,8 @@ struct SavedWindow {
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Progress {
+    /// The first window that every input partition counts whole; none: all of them.
+    counts_from: Option<i64>,
     /// Windows that end at or before this are final.
     final_until: Option<i64>,
     /// Windows that end at or before this are sealed.
@@ -168,6 +172,12 @@ impl Merger {
         self.position
     }
 
+    /// The first window that a model counts, when it was new in mid-stream.
+    pub fn counts_from(&self, model: &str) -> Option<i64> {
+        let at = self.models.iter().position(|m| m.name == model)?;
+        self.panes[at].progress.counts_from
+    }
+
     /// Windows held, by model.
     pub fn open_windows(&self) -> impl Iterator<Item = (&str, usize)> {
         self.models.iter().zip(&self.panes).map(|(model, panes)| (&*model.name, panes.windows.len()))
@@ -246,7 +256,7 @@ impl Merger {
         input.as_of = input.as_of.max(partial.as_of_offset);
         match partial.kind {
             PartialKind::Panes => {
-                self.take_panes(partial, &mut output)?;
+                self.take_panes(partial, is_old, &mut output)?;
                 return Ok(output);
             }
             PartialKind::Watermark => {
@@ -268,16 +278,25 @@ impl Merger {
         Ok(output)
     }
 
-    fn take_panes(&mut self, partial: Partial, output: &mut MergeOutput) -> Result<(), ProcessorError> {
+    fn take_panes(&mut self, partial: Partial, is_old: bool, output: &mut MergeOutput) -> Result<(), ProcessorError> {
         let (Some(name), Some(start), Some(bytes)) = (partial.model, partial.watermark, partial.panes) else {
             return Ok(());
         };
         let known = |m: &LiveModel| m.name == name && partial.fingerprint.as_deref() == Some(&*m.fingerprint);
         let Some(at) = self.models.iter().position(known) else { return Ok(()) };
         let (model, panes) = (&self.models[at], &mut self.panes[at]);
+        if partial.counts_from > panes.progress.counts_from {
+            panes.progress.counts_from = partial.counts_from;
+            panes.windows.retain(|start, _| Some(*start) >= partial.counts_from);
+        }
+        if panes.progress.counts_from.is_some_and(|from| start < from) {
+            return Ok(());
+        }
         if panes.progress.sealed_until.is_some_and(|sealed| start + model.window_millis <= sealed) {
             // A replay of what was merged before the window was sealed is expected, and says nothing new.
-            output.after_seal.push(name);
+            if !is_old {
+                output.after_seal.push(name);
+            }
             return Ok(());
         }
         let window = panes.windows.entry(start).or_default();
@@ -299,6 +318,10 @@ impl Merger {
             None => self.inputs.iter().filter_map(|i| i.watermark).min(),
         };
         let all_idle = self.inputs.iter().all(|i| i.is_idle);
+        // A quiet partition does not hold up numbers, but it holds up their end for a while: what it brings when it
+        // comes back is not late by its own watermark, and must still find its window.
+        let slowest = self.inputs.iter().filter_map(|i| i.watermark).min();
+        let sealing = watermark.zip(slowest).map(|(w, slowest)| w.min(slowest.max(w.saturating_sub(IDLE_HOLD))));
         for at in 0..self.models.len() {
             let size = self.models[at].window_millis;
             if let Some(watermark) = watermark {
@@ -309,7 +332,7 @@ impl Merger {
                 let end = start + size;
                 let is_drained = all_drained.is_some_and(|until| end <= until);
                 let is_final = is_drained || all_idle || watermark.is_some_and(|w| end <= w);
-                let is_sealed = is_drained || watermark.is_some_and(|w| self.rules.sealed_at(end) <= w);
+                let is_sealed = is_drained || sealing.is_some_and(|w| self.rules.sealed_at(end) <= w);
                 if !is_final && !is_sealed {
                     // Later windows end later.
                     break;
@@ -332,8 +355,8 @@ impl Merger {
         if panes.known.is_empty() || (reached - from) / size > ZERO_WINDOWS_MAX {
             return;
         }
-        let sealed = panes.progress.sealed_until;
-        for start in (from..reached).step_by(size as usize) {
+        let (sealed, counts_from) = (panes.progress.sealed_until, panes.progress.counts_from);
+        for start in (from.max(counts_from.unwrap_or(from))..reached).step_by(size as usize) {
             if sealed.is_none_or(|sealed| start + size > sealed) {
                 panes.windows.entry(start).or_default();
             }
@@ -405,6 +428,10 @@ impl Merger {
                 .enumerate()
                 .map(|(partition, input)| OffsetSpan { partition: partition as i32, upto: input.as_of })
                 .collect();
+            let (known, series) = (&panes.known, &mut panes.series);
+            series.retain(|key, s| {
+                s.firing.is_some() || key.split_once('#').is_some_and(|(_, group)| known.contains_key(group))
+            });
             for spec in &model.header.detect {
                 watch(model, spec, start, &merged, &mut panes.series, &origin, output);
             }
@@ -594,7 +621,7 @@ fn sealed_rows(
 }
 
 fn series_prefix(spec: &DetectSpec) -> String {
-    format!("{}|{:?}|{}|", spec.measure, spec.direction, spec.threshold)
+    format!("{:016x}#", xxh3_64(format!("{spec:?}").as_bytes()))
 }
 
 /// Shows a window that became final to the detectors.
@@ -661,8 +688,7 @@ fn alert(
     origin: &[OffsetSpan],
 ) -> Alert {
     let detector = "zscore";
-    let identity =
-        format!("{}|{}|{}|{first_window}|{detector}|{:?}", model.name, spec.measure, group_key(group), spec.direction);
+    let identity = format!("{}|{}|{first_window}|{}", model.name, group_key(group), series_prefix(spec));
     Alert {
         id: format!("{:016x}", xxh3_64(identity.as_bytes())),
         model: model.name.clone(),

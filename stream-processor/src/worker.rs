@@ -76,6 +76,8 @@ pub struct WorkerState {
     pub position: i64,
     clock: Clock,
     dedup: Dedup,
+    /// Model, fingerprint, the first window it counts.
+    models: Vec<(String, String, Option<i64>)>,
     /// Model, fingerprint, window start, states as Arrow IPC.
     panes: Vec<(String, String, i64, Vec<u8>)>,
 }
@@ -93,8 +95,12 @@ pub struct PartitionWorker {
     clock: Clock,
     dedup: Dedup,
     windows: Vec<BTreeMap<i64, Window>>,
+    /// Of a model that was new in mid-stream: the first window that it can count whole.
+    counts_from: Vec<Option<i64>>,
     // Live.
     announced: Option<i64>,
+    /// Whether mergers know `counts_from`.
+    declared: bool,
 }
 
 struct Window {
@@ -150,12 +156,15 @@ impl PartitionWorker {
             clock: Clock::default(),
             dedup: Dedup::new(millis(rules.dedup_horizon), rules.dedup_ids_max),
             windows: models.iter().map(|_| BTreeMap::new()).collect(),
+            counts_from: vec![None; models.len()],
             models,
             announced: None,
+            declared: true,
         }
     }
 
-    /// Goes on from a checkpoint. Panes of a model whose text has changed are left out: they begin anew.
+    /// Goes on from a checkpoint. A model that is new, or whose text has changed, counts from the first window on that
+    /// begins after everything seen so far: a window that it would only see the end of is none of its windows.
     ///
     /// # Errors
     /// When the states in it do not fit the models.
@@ -163,6 +172,14 @@ impl PartitionWorker {
         self.position = state.position;
         self.clock = state.clock;
         self.dedup = state.dedup.restored();
+        for (model, counts_from) in self.models.iter().zip(&mut self.counts_from) {
+            let known = state.models.iter().find(|(name, print, _)| *name == model.name && *print == model.fingerprint);
+            *counts_from = match known {
+                Some((_, _, from)) => *from,
+                None => self.clock.newest.map(|t| (t.div_euclid(model.window_millis) + 1) * model.window_millis),
+            };
+        }
+        self.declared = false;
         for (name, fingerprint, start, bytes) in state.panes {
             let Some(at) = self.models.iter().position(|m| m.name == name && m.fingerprint == fingerprint) else {
                 continue;
@@ -192,7 +209,9 @@ impl PartitionWorker {
                 panes.push((model.name.clone(), model.fingerprint.clone(), *start, arrow_bytes::to_bytes(&states)?));
             }
         }
-        Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.clone(), panes })
+        let models = self.models.iter().zip(&self.counts_from);
+        let models = models.map(|(m, from)| (m.name.clone(), m.fingerprint.clone(), *from)).collect();
+        Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.clone(), models, panes })
     }
 
     /// First offset not taken yet.
@@ -307,9 +326,12 @@ impl PartitionWorker {
         if events.num_rows() == 0 {
             return Ok(());
         }
-        for (model, windows) in self.models.iter().zip(&mut self.windows) {
+        for ((model, windows), counts_from) in self.models.iter().zip(&mut self.windows).zip(&self.counts_from) {
             let error = |source| ProcessorError::Model { model: model.name.clone(), source };
             for (start, rows) in model.evaluate(events).map_err(error)? {
+                if counts_from.is_some_and(|from| start < from) {
+                    continue;
+                }
                 let window = match windows.entry(start) {
                     std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
                     std::collections::btree_map::Entry::Vacant(entry) => {
@@ -379,8 +401,8 @@ impl PartitionWorker {
     }
 
     fn take_panes(&mut self) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = Vec::new();
-        for (model, windows) in self.models.iter().zip(&mut self.windows) {
+        let mut partials = self.declare()?;
+        for ((model, windows), counts_from) in self.models.iter().zip(&mut self.windows).zip(&self.counts_from) {
             for (start, window) in windows.iter_mut().filter(|(_, w)| w.is_dirty) {
                 let states = window
                     .panes
@@ -395,11 +417,33 @@ impl PartitionWorker {
                     watermark: Some(*start),
                     model: Some(model.name.clone()),
                     fingerprint: Some(model.fingerprint.clone()),
+                    counts_from: *counts_from,
                     panes: Some(arrow_bytes::to_bytes(&states)?),
                 });
             }
         }
         Ok(partials)
+    }
+
+    /// After a restart, tells mergers from when on models count, before anything that could close a window of theirs.
+    fn declare(&mut self) -> Result<Vec<Partial>, ProcessorError> {
+        if std::mem::replace(&mut self.declared, true) {
+            return Ok(Vec::new());
+        }
+        let declared = |(model, from): (&LiveModel, &Option<i64>)| {
+            from.map(|from| {
+                let none = RecordBatch::new_empty(model.state_schema.clone());
+                Ok(Partial {
+                    watermark: Some(from),
+                    model: Some(model.name.clone()),
+                    fingerprint: Some(model.fingerprint.clone()),
+                    counts_from: Some(from),
+                    panes: Some(arrow_bytes::to_bytes(&none)?),
+                    ..self.message(PartialKind::Panes)
+                })
+            })
+        };
+        self.models.iter().zip(&self.counts_from).filter_map(declared).collect()
     }
 
     fn message(&self, kind: PartialKind) -> Partial {
@@ -411,6 +455,7 @@ impl PartitionWorker {
             watermark: self.watermark(),
             model: None,
             fingerprint: None,
+            counts_from: None,
             panes: None,
         }
     }

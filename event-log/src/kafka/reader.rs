@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// One answer is cut when it holds this many bytes, however many records were asked for.
 const ANSWER_BYTES: usize = 8 << 20;
+/// The end of the year 9999: a producer may stamp its records as it likes.
+const LOG_TIME_MAX: i64 = 253_402_300_799_999;
 
 pub(super) struct KafkaReader {
     broker: Arc<Broker>,
@@ -79,7 +81,7 @@ fn push<'a>(records: &mut Records, message: &'a BorrowedMessage<'_>, headers: &m
     if let Some(theirs) = message.headers() {
         headers.extend(theirs.iter().map(|header| (header.key, header.value.unwrap_or_default())));
     }
-    let time = LogTime::new(message.timestamp().to_millis().unwrap_or(0));
+    let time = LogTime::new(message.timestamp().to_millis().unwrap_or(0).clamp(0, LOG_TIME_MAX));
     records.push_with_headers(Offset::new(message.offset()), time, message.key(), message.payload(), headers);
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct Point {
     revenue: String,
     orders: i64,
     items: i64,
-    /// Carts left / (carts left + purchases), by events; null when there was neither.
+    /// Carts left / (carts left + orders): by cart_abandon events, not by sessions; null when there was neither.
     abandonment_rate: Option<f64>,
     /// The least final state of its panes; null when it has none.
     #[schema(value_type = Option<String>, example = "sealed")]
@@ -77,7 +77,7 @@ pub(crate) struct Totals {
     items: i64,
     /// Revenue / orders, to 4 decimal places; null without orders.
     aov: Option<String>,
-    /// Carts left / (carts left + purchases), by events; null when there was neither.
+    /// Carts left / (carts left + orders): by cart_abandon events, not by sessions; null when there was neither.
     abandonment_rate: Option<f64>,
 }
 
@@ -181,8 +181,8 @@ impl Sums {
     }
 
     fn abandonment_rate(&self) -> Option<f64> {
-        let of = |kind: EventType| self.by_type.get(kind.as_str()).copied().unwrap_or(0);
-        let (left, bought) = (of(EventType::CartAbandon), of(EventType::Purchase));
+        let left = self.by_type.get(EventType::CartAbandon.as_str()).copied().unwrap_or(0);
+        let bought = self.orders;
         (left + bought > 0).then(|| left as f64 / (left + bought) as f64)
     }
 }
@@ -302,12 +302,12 @@ mod tests {
         ]);
         let [first, gap, last] = &summary.points[..] else { panic!("{:?}", summary.points) };
         assert_eq!((first.events, first.revenue.as_str(), first.orders), (54, "0.3000", 3));
-        assert_eq!((first.abandonment_rate, first.events_per_second), (Some(0.75), 0.9));
+        assert_eq!((first.abandonment_rate, first.events_per_second), (Some(0.5), 0.9));
         assert_eq!((first.state, first.provisional), (Some(Final), false));
         assert_eq!((gap.events, gap.revenue.as_str(), gap.state), (0, "0", None));
         assert_eq!(gap.window_start, "1970-01-01T00:01:00Z");
         assert_eq!((last.events_by_type["page_view"], last.provisional), (12, true));
-        assert_eq!(last.abandonment_rate, None);
+        assert_eq!(last.abandonment_rate, Some(0.0));
         assert_eq!(summary.totals.revenue, "79228162514264.3001");
         assert_eq!(summary.totals.aov.as_deref(), Some("19807040628566.0750"));
         assert_eq!(summary.as_of.as_deref(), Some("1970-01-01T00:03:00Z"));

@@ -30,7 +30,7 @@ use parquet::{
     schema::types::ColumnPath,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
@@ -154,7 +154,10 @@ impl LakeTable {
                 .and_then(|b| b.with_storage_backend(place.store.clone(), place.url.clone()).build())
                 .map_err(delta("open"))?;
             match table.load().await {
-                Ok(()) => Ok(table),
+                Ok(()) => {
+                    same_columns(&spec, &schema, &table)?;
+                    Ok(table)
+                }
                 Err(DeltaTableError::NotATable(_)) => create(&spec, &schema, &table).await.map_err(delta("create")),
                 Err(error) => Err(delta("read log")(error)),
             }
@@ -355,7 +358,8 @@ fn written_schema(spec: &TableSpec) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-async fn create(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Result<DeltaTable, DeltaTableError> {
+/// The columns in Delta's own types.
+fn delta_columns(schema: &SchemaRef) -> Result<StructType, DeltaTableError> {
     // Kernel conversion knows plain strings; views are a matter of memory, not of the table.
     let plain: Vec<Field> = schema
         .fields()
@@ -365,7 +369,39 @@ async fn create(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Res
             _ => f.as_ref().clone(),
         })
         .collect();
-    let columns: StructType = (&Schema::new(plain)).try_into_kernel().map_err(DeltaTableError::from)?;
+    (&Schema::new(plain)).try_into_kernel().map_err(DeltaTableError::from)
+}
+
+/// Refuses to write into a table that was made with other columns, as by an older text of a model.
+fn same_columns(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Result<(), LakeError> {
+    let delta = |source| LakeError::Delta { table: spec.name.clone(), deed: "read columns", source: Box::new(source) };
+    let wanted = delta_columns(schema).map_err(delta)?;
+    let there = table.snapshot().map_err(delta)?.schema();
+    let types = |columns: &StructType| -> BTreeMap<String, String> {
+        columns.fields().map(|f| (f.name().clone(), f.data_type().to_string())).collect()
+    };
+    let (wanted, there) = (types(&wanted), types(&there));
+    let names: BTreeSet<_> = wanted.keys().chain(there.keys()).collect();
+    for name in names {
+        let (now, before) = (wanted.get(name), there.get(name));
+        if now != before {
+            let said = |column: Option<&String>| column.map_or("missing".to_owned(), |t| format!("a {t}"));
+            return Err(LakeError::Place {
+                table: spec.name.clone(),
+                message: format!(
+                    "column {name} is {} in the table and {} now; give the changed model another name, or move the table's \
+                     folder away",
+                    said(before),
+                    said(now)
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+async fn create(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Result<DeltaTable, DeltaTableError> {
+    let columns = delta_columns(schema)?;
     let created = CreateBuilder::new()
         .with_log_store(table.log_store())
         .with_table_name(&spec.name)

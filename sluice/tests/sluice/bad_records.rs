@@ -41,7 +41,12 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
     let (in_1970, in_2100) = (86_400_000, 4_102_444_800_000);
     let mut ten_megabytes = good.clone();
     ten_megabytes.resize(10 << 20, b'x');
-    let bad: [(&str, Vec<u8>); 7] = [
+    // An event id whose length has more than 64 bits.
+    let mut long_varint = good[..5].to_vec();
+    long_varint.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
+    let bad: [(&str, Vec<u8>); 9] = [
+        ("malformed_body", long_varint),
+        ("bad_event_time", encoded("nanoseconds", now * 1_000_000)),
         ("no_magic_byte", b"{\"event\":\"not avro\"}".to_vec()),
         ("unknown_schema_id", unknown_schema),
         ("truncated_body", good[..good.len() - 3].to_vec()),
@@ -86,7 +91,7 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
     assert_eq!(sluice.number("SELECT count(*) FROM silver.events"), bad.len() as u64 + 1);
     let report = sluice.verify();
     let ledger = &report["partitions"][0];
-    assert_eq!((&ledger["end_offset"], &ledger["undecodable"], &ledger["invalid"]), (&15.into(), &5.into(), &2.into()));
+    assert_eq!((&ledger["end_offset"], &ledger["undecodable"], &ledger["invalid"]), (&19.into(), &7.into(), &2.into()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What the command line answers, to wrong use too.
 
-use crate::support::Sluice;
+use crate::support::{Sluice, interrupt};
 use std::fs;
 
 #[test]
@@ -27,6 +27,34 @@ fn a_new_kpi_is_one_sql_file() {
     assert!(!live.is_empty());
     assert_eq!(live, batch);
     with(&["verify"]);
+}
+
+#[test]
+fn a_kpi_added_to_a_running_shop_counts_whole_windows_only() {
+    let sluice = Sluice::with(&["simulate.rate=300"]);
+    let child = sluice.start(&["up"]);
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    interrupt(&child);
+    assert!(child.wait_with_output().unwrap().status.success());
+    fs::create_dir_all(sluice.path("models/live")).unwrap();
+    let file = sluice.path("models/live/traffic.sql");
+    fs::write(&file, "SELECT count(*) AS events FROM events GROUP BY tumble(event_time, INTERVAL '1 minute')").unwrap();
+    let before = sluice.number("SELECT CAST(max(event_time) AS BIGINT) / 60000000 FROM silver.events");
+    // Ten minutes ahead at once, so that windows close.
+    let ahead = ["up", "--until-drained", "--speed", "0", "--set", "simulate.duration=10m"];
+    sluice.run(&ahead);
+    let first = sluice.number("SELECT CAST(min(window_start) AS BIGINT) / 60000000 FROM live.traffic");
+    assert!(first > before, "the window {before} was begun before the model came, {first} is sealed");
+    sluice.verify();
+    // Other columns under the old name are refused, and the table stays readable.
+    fs::write(
+        &file,
+        "SELECT max(quantity) AS events, device FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), device",
+    )
+    .unwrap();
+    let output = sluice.output(&["up", "--no-producer", "--until-drained"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains("live.traffic: column device"), "{text}");
 }
 
 #[test]
