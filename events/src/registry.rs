@@ -260,3 +260,86 @@ impl Registry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        net::TcpListener,
+    };
+
+    /// Answers each request by `answer(method and path, body)`, and tells what was asked.
+    fn registry(answer: fn(&str, &str) -> (u16, String)) -> (RegistryConfig, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut reader = BufReader::new(stream.unwrap());
+                let mut lines = Vec::new();
+                loop {
+                    let mut line = String::new();
+                    if reader.read_line(&mut line).unwrap_or(0) == 0 || line.trim().is_empty() {
+                        break;
+                    }
+                    lines.push(line.trim().to_owned());
+                }
+                let Some(first) = lines.first().and_then(|l| l.strip_suffix(" HTTP/1.1")) else { continue };
+                let length = lines.iter().find_map(|l| l.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+                let mut body = vec![0; length.unwrap_or(0)];
+                reader.read_exact(&mut body).unwrap();
+                log.lock().unwrap().push(first.to_owned());
+                let (status, text) = answer(first, std::str::from_utf8(&body).unwrap());
+                let head =
+                    format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", text.len());
+                reader.get_mut().write_all((head + &text).as_bytes()).unwrap();
+            }
+        });
+        (RegistryConfig { url, ..RegistryConfig::default() }, asked)
+    }
+
+    fn topic(subject: Subject) -> String {
+        format!("shop-{subject:?}").to_lowercase()
+    }
+
+    #[test]
+    fn schemas_are_registered_by_topic_and_unknown_ids_are_fetched_once() {
+        let (config, asked) = registry(|request, body| match request {
+            "POST /subjects/shop-events-value/versions" => {
+                assert!(body.contains("sluice.commerce"), "{body}");
+                (200, r#"{"id": 70}"#.to_owned())
+            }
+            "GET /schemas/ids/71" => (200, r#"{"schema": "\"string\""}"#.to_owned()),
+            "GET /schemas/ids/72" => (404, r#"{"error_code": 40403}"#.to_owned()),
+            "GET /schemas/ids/73" => (500, "down".to_owned()),
+            _ => (200, r#"{"id": 7}"#.to_owned()),
+        });
+        let schemas = Schemas::open(&config, topic).unwrap();
+        assert_eq!(schemas.subject(Subject::Events).id, 70);
+        for _ in 0..2 {
+            assert_eq!(&*schemas.by_id(71).unwrap(), "\"string\"");
+            assert!(schemas.by_id(70).unwrap().contains("sluice.commerce"));
+        }
+        assert!(matches!(schemas.by_id(72), Err(RegistryError::UnknownId(72))));
+        assert!(
+            matches!(schemas.by_id(73), Err(RegistryError::Unreachable { .. })),
+            "an error of the registry is no answer"
+        );
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.iter().filter(|r| *r == "GET /schemas/ids/71").count(), 1, "{asked:?}");
+        assert_eq!(asked.iter().filter(|r| r.starts_with("POST")).count(), 5, "{asked:?}");
+    }
+
+    #[test]
+    fn a_schema_that_the_registry_refuses_is_explained() {
+        let (config, _) = registry(|_, _| (409, r#"{"message": "READER_FIELD_MISSING_DEFAULT_VALUE"}"#.to_owned()));
+        let error = Schemas::open(&config, topic).err().unwrap().to_string();
+        for part in ["shop-", "compatibility", "READER_FIELD_MISSING_DEFAULT_VALUE", "schemas/"] {
+            assert!(error.contains(part), "{error}");
+        }
+        let nobody = RegistryConfig { url: "http://127.0.0.1:9".to_owned(), ..RegistryConfig::default() };
+        assert!(matches!(Schemas::open(&nobody, topic), Err(RegistryError::Unreachable { .. })));
+    }
+}
