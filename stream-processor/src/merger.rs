@@ -279,9 +279,7 @@ impl Merger {
     }
 
     fn take_panes(&mut self, partial: Partial, is_old: bool, output: &mut MergeOutput) -> Result<(), ProcessorError> {
-        let (Some(name), Some(start), Some(bytes)) = (partial.model, partial.watermark, partial.panes) else {
-            return Ok(());
-        };
+        let (Some(name), Some(start)) = (partial.model, partial.watermark) else { return Ok(()) };
         let known = |m: &LiveModel| m.name == name && partial.fingerprint.as_deref() == Some(&*m.fingerprint);
         let Some(at) = self.models.iter().position(known) else { return Ok(()) };
         let (model, panes) = (&self.models[at], &mut self.panes[at]);
@@ -289,6 +287,8 @@ impl Merger {
             panes.progress.counts_from = partial.counts_from;
             panes.windows.retain(|start, _| Some(*start) >= partial.counts_from);
         }
+        // Without panes it only said from when on the model counts.
+        let Some(bytes) = partial.panes else { return Ok(()) };
         if panes.progress.counts_from.is_some_and(|from| start < from) {
             return Ok(());
         }

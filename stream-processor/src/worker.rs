@@ -401,7 +401,7 @@ impl PartitionWorker {
     }
 
     fn take_panes(&mut self) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = self.declare()?;
+        let mut partials = self.declare();
         for ((model, windows), counts_from) in self.models.iter().zip(&mut self.windows).zip(&self.counts_from) {
             for (start, window) in windows.iter_mut().filter(|(_, w)| w.is_dirty) {
                 let states = window
@@ -426,21 +426,17 @@ impl PartitionWorker {
     }
 
     /// After a restart, tells mergers from when on models count, before anything that could close a window of theirs.
-    fn declare(&mut self) -> Result<Vec<Partial>, ProcessorError> {
+    fn declare(&mut self) -> Vec<Partial> {
         if std::mem::replace(&mut self.declared, true) {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let declared = |(model, from): (&LiveModel, &Option<i64>)| {
-            from.map(|from| {
-                let none = RecordBatch::new_empty(model.state_schema.clone());
-                Ok(Partial {
-                    watermark: Some(from),
-                    model: Some(model.name.clone()),
-                    fingerprint: Some(model.fingerprint.clone()),
-                    counts_from: Some(from),
-                    panes: Some(arrow_bytes::to_bytes(&none)?),
-                    ..self.message(PartialKind::Panes)
-                })
+            from.map(|from| Partial {
+                watermark: Some(from),
+                model: Some(model.name.clone()),
+                fingerprint: Some(model.fingerprint.clone()),
+                counts_from: Some(from),
+                ..self.message(PartialKind::Panes)
             })
         };
         self.models.iter().zip(&self.counts_from).filter_map(declared).collect()
