@@ -134,6 +134,8 @@ mod tests {
 
         let partial = Partial {
             counts_from: Some(-3),
+            part: 2,
+            parts: 3,
             kind: PartialKind::Panes,
             input_partition: 1,
             input_partitions: 4,

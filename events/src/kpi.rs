@@ -61,6 +61,15 @@ pub struct Kpi {
     pub completeness: f64,
 }
 
+/// What finds one pane in a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the fields are those of a pane")]
+pub struct KpiKey {
+    pub id: String,
+    pub model: String,
+    pub window_start: EventTime,
+}
+
 impl Kpi {
     /// `model|window start|window length|group`: the same pane always has the same id.
     pub fn id_of(model: &str, start: EventTime, end: EventTime, group: &BTreeMap<String, Option<String>>) -> String {

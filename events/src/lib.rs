@@ -28,7 +28,7 @@ pub use decode::{DecodeError, Decoded, EventDecoder};
 pub use encode::encode_event;
 pub use event::{Event, EventType, event_schema};
 pub use instant::{EventTime, LogTime, Offset, Partition};
-pub use kpi::{Kpi, Measure, PaneState};
+pub use kpi::{Kpi, KpiKey, Measure, PaneState};
 pub use money::{Money, MoneyError};
 pub use partial::{Partial, PartialKind};
 pub use partition::partition_for_key;

@@ -28,6 +28,8 @@ pub struct Partial {
     pub model: Option<String>,
     pub fingerprint: Option<String>,
     pub counts_from: Option<i64>,
+    pub part: i32,
+    pub parts: i32,
     #[serde(with = "crate::dead_letter::optional_bytes")]
     pub panes: Option<Vec<u8>>,
 }

@@ -16,5 +16,5 @@ HAVING count(*) > 1";
 
 pub(crate) fn models() -> Arc<[LiveModel]> {
     let activity = include_str!("../../models/live/activity.sql");
-    [("activity", activity), ("baskets", BASKETS)].map(|(name, text)| LiveModel::compile(name, text).unwrap()).into()
+    LiveModel::compile_all([("activity", activity), ("baskets", BASKETS)]).unwrap().into()
 }

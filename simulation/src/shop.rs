@@ -3,7 +3,7 @@
 use rand::{Rng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use sluice_events::EventType;
-use sluice_stream_processor::TimeRules;
+use sluice_stream_processor::{StateLimits, TimeRules};
 use std::time::Duration;
 
 pub(crate) const MINUTE: i64 = 60_000;
@@ -30,8 +30,11 @@ pub(crate) fn rules() -> TimeRules {
         allowed_lateness: Duration::from_secs(90),
         late_grain: Duration::from_secs(60),
         dedup_horizon: Duration::from_secs(86_400),
-        dedup_ids_max: 1_000_000,
     }
+}
+
+pub(crate) fn limits() -> StateLimits {
+    StateLimits { dedup_ids_max: 1_000_000, groups_max: 1_000_000, state_bytes_max: usize::MAX }
 }
 
 pub(crate) fn events(random: &mut ChaCha8Rng, partitions: usize) -> Shop {

@@ -2,7 +2,7 @@
 
 use crate::{
     models::models,
-    shop::{Shop, ShopEvent, rules},
+    shop::{Shop, ShopEvent, limits, rules},
 };
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -79,14 +79,14 @@ impl Stream {
             events.iter().for_each(|event| record(event, &mut buffer));
             Input {
                 records: Records::contiguous(Offset::new(0), buffer),
-                worker: PartitionWorker::new("events", partition as i32, count, &rules(), models.clone()),
+                worker: PartitionWorker::new("events", (partition as i32, count), &rules(), &limits(), models.clone()).unwrap(),
                 decoder: EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20),
                 checkpoint: None,
                 late: BTreeMap::new(),
                 duplicates: BTreeMap::new(),
             }
         });
-        let merger = Merger::new(&rules(), models.clone());
+        let merger = Merger::new(&rules(), models.clone()).unwrap();
         let merger_checkpoint = encode_checkpoint(&merger.snapshot().unwrap()).unwrap();
         Self {
             inputs: inputs.collect(),
@@ -164,7 +164,7 @@ impl Stream {
     fn crash_worker(&mut self, at: usize) {
         let count = self.inputs.len() as i32;
         let input = &mut self.inputs[at];
-        input.worker = PartitionWorker::new("events", at as i32, count, &rules(), self.models.clone());
+        input.worker = PartitionWorker::new("events", (at as i32, count), &rules(), &limits(), self.models.clone()).unwrap();
         if let Some(bytes) = &input.checkpoint {
             input.worker.restore(decode_checkpoint::<WorkerState>(bytes).unwrap()).unwrap();
         }
@@ -219,7 +219,7 @@ impl Stream {
 
     fn crash_merger(&mut self) {
         self.pending.clear();
-        self.merger = Merger::new(&rules(), self.models.clone());
+        self.merger = Merger::new(&rules(), self.models.clone()).unwrap();
         self.merger.restore(decode_checkpoint::<MergerState>(&self.merger_checkpoint).unwrap()).unwrap();
     }
 

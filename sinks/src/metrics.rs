@@ -47,7 +47,9 @@ metrics! {
     ConsumerLag = "sluice_consumer_lag_records", IntGauge, ["topic", "partition"], "Records between the worker and the partition's end.";
     WatermarkLag = "sluice_watermark_lag_seconds", Gauge, ["partition"], "Wall clock minus the partition's watermark.";
     DedupEntries = "sluice_dedup_entries", IntGauge, ["partition"], "Event ids remembered for deduplication.";
-    OpenPanes = "sluice_open_panes", IntGauge, ["model", "role"], "Windows held in memory by partition workers (process) and the merge worker (merge).";
+    OpenPanes = "sluice_open_panes", IntGauge, ["model", "role", "partition"], "Groups of open windows held in memory, and fragments of sessions, by partition workers (process) and merge workers (merge).";
+    StateBytes = "sluice_state_bytes", IntGauge, ["stage", "partition"], "Memory of a stage, about: dedup, a model's open windows, merge.";
+    GroupsOverflow = "sluice_groups_overflow_total", Counter, ["model"], "Events counted under __other__ because there were too many groups.";
     PanesPublished = "sluice_panes_published_total", Counter, ["model", "state"], "Panes published, by state.";
     PartialsDropped = "sluice_partials_after_seal_total", Counter, ["model"], "Partial panes that came after their window was sealed.";
     RowsWritten = "sluice_lake_rows_written_total", Counter, ["table"], "Rows committed to a lake table.";

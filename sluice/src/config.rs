@@ -7,7 +7,7 @@ use sluice_event_log::LogConfig;
 use sluice_events::{RegistryConfig, Subject, ValidationRules};
 use sluice_producer::SimulateConfig;
 use sluice_sinks::{kpi_store::KpiStoreConfig, lake::LakeConfig};
-use sluice_stream_processor::TimeRules;
+use sluice_stream_processor::{StateLimits, TimeRules};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -88,7 +88,14 @@ impl TimeConfig {
             allowed_lateness: self.allowed_lateness,
             late_grain: self.late_grain,
             dedup_horizon: self.dedup_horizon,
+        }
+    }
+
+    pub(crate) fn limits(&self, process: &ProcessConfig) -> StateLimits {
+        StateLimits {
             dedup_ids_max: self.dedup_ids_max,
+            groups_max: process.groups_max,
+            state_bytes_max: process.state_bytes_max,
         }
     }
 
@@ -106,6 +113,8 @@ pub struct ProcessConfig {
     pub partitions: String,
     pub batch_records: usize,
     pub value_bytes_max: usize,
+    pub groups_max: usize,
+    pub state_bytes_max: usize,
     #[serde(with = "humantime_serde")]
     pub provisional_interval: Duration,
 }
@@ -227,6 +236,8 @@ impl Config {
             ("topics.merge_partitions", self.topics.merge_partitions as usize),
             ("process.batch_records", self.process.batch_records),
             ("process.value_bytes_max", self.process.value_bytes_max),
+            ("process.groups_max", self.process.groups_max),
+            ("process.state_bytes_max", self.process.state_bytes_max),
             ("time.dedup_ids_max", self.time.dedup_ids_max),
         ];
         for (key, value) in positive {

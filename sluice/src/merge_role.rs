@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use sluice_events::{
-    Alert, AlertState, Kpi, LogTime, Offset, Partial, Partition, RecordBuffer, Severity, Subject, TopicCodec,
+    Alert, AlertState, Kpi, KpiKey, LogTime, Offset, Partial, Partition, RecordBuffer, Severity, Subject, TopicCodec,
 };
 use sluice_serve::alert_text;
 use sluice_sinks::{Metric, kpi_store::KpiStore, lake::LakeTable};
@@ -103,7 +103,7 @@ impl MergeLoop {
     }
 
     fn recover(&self, range: sluice_event_log::OffsetRange) -> Result<Merger> {
-        let mut merger = Merger::new(&self.pipeline.config.time.rules(), self.models.clone());
+        let mut merger = Merger::new(&self.pipeline.config.time.rules(), self.models.clone())?;
         for bytes in self.pipeline.checkpoints.newest_first(&self.worker_name())? {
             match decode_checkpoint::<MergerState>(&bytes) {
                 Ok(state) if state.position > range.end.get() => bail!(
@@ -195,8 +195,8 @@ impl MergeLoop {
         for (model, measure, score) in output.scores {
             metrics.set(Metric::AnomalyScore, &[&model, &measure], score);
         }
-        for model in output.after_seal {
-            metrics.add(Metric::PartialsDropped, &[&model], 1);
+        for (model, count) in output.after_seal {
+            metrics.add(Metric::PartialsDropped, &[&model], count as u64);
         }
         for kpi in &output.kpis {
             let state = format!("{:?}", kpi.state).to_lowercase();
@@ -204,6 +204,11 @@ impl MergeLoop {
         }
         outputs.kpis.extend(output.kpis);
         outputs.alerts.extend(output.alerts);
+        if !output.retracted.is_empty() {
+            // What was written of them must be there before it is removed.
+            self.publish(outputs)?;
+            self.retract(&output.retracted)?;
+        }
         Ok(())
     }
 
@@ -236,6 +241,17 @@ impl MergeLoop {
         Ok(())
     }
 
+    /// Removes panes that are none any more from the store, and from the topic by a tombstone.
+    fn retract(&self, keys: &[KpiKey]) -> Result<()> {
+        for chunk in keys.chunks(KPIS_A_WRITE) {
+            retried("remove KPIs", &self.pipeline, || self.store.remove_kpis(chunk))?;
+        }
+        let mut buffer = RecordBuffer::new();
+        keys.iter().for_each(|key| buffer.push(LogTime::new(0), Some(key.id.as_bytes()), None, &[]));
+        self.pipeline.log.append(&self.pipeline.config.topics.kpis, Partition::new(0), &buffer)?;
+        Ok(())
+    }
+
     /// One line when an alert begins and one when it ends.
     fn tell(&self, alert: &Alert) {
         let severity = severity_name(alert.severity);
@@ -254,9 +270,13 @@ impl MergeLoop {
         for ((model, severity), count) in merger.firing() {
             self.pipeline.metrics.set(Metric::AlertsFiring, &[&model, &severity], count as f64);
         }
-        for (model, windows) in merger.open_windows() {
-            self.pipeline.metrics.set(Metric::OpenPanes, &[model, "merge"], windows as f64);
+        let label = self.partition.to_string();
+        let mut all = 0;
+        for (model, open, bytes) in merger.held() {
+            self.pipeline.metrics.set(Metric::OpenPanes, &[model, "merge", &label], open as f64);
+            all += bytes;
         }
+        self.pipeline.metrics.set(Metric::StateBytes, &["merge", &label], all as f64);
     }
 
     /// What was merged is committed; then the state is kept.

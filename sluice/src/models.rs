@@ -51,12 +51,13 @@ pub(crate) fn texts(config: &Config) -> Result<Vec<ModelText>> {
 
 /// All live models, compiled.
 pub(crate) fn compile(config: &Config) -> Result<Arc<[LiveModel]>> {
-    let mut models = Vec::new();
-    for text in texts(config)? {
-        let place = text.file.as_ref().map_or("shipped".to_owned(), |f| f.display().to_string());
-        models.push(LiveModel::compile(&text.name, &text.text).context(place)?);
-    }
-    Ok(models.into())
+    let texts = texts(config)?;
+    let compiled = LiveModel::compile_all(texts.iter().map(|text| (&*text.name, &*text.text)));
+    compiled.map(Into::into).map_err(|error| {
+        let text = texts.iter().find(|text| text.name == error.model());
+        let place = text.and_then(|text| text.file.as_ref()).map_or("shipped".to_owned(), |f| f.display().to_string());
+        anyhow::Error::new(error).context(place)
+    })
 }
 
 /// What the API tells about a model.

@@ -148,10 +148,12 @@ impl PartitionLoop {
         let topic = &config.topics.events;
         let fresh = || {
             let partitions = self.pipeline.event_partitions as i32;
-            PartitionWorker::new(topic, self.partition as i32, partitions, &config.time.rules(), self.models.clone())
+            let place = (self.partition as i32, partitions);
+            let limits = config.time.limits(&config.process);
+            PartitionWorker::new(topic, place, &config.time.rules(), &limits, self.models.clone())
         };
         let range = self.pipeline.log.offsets(topic, Partition::new(self.partition))?;
-        let mut worker = fresh();
+        let mut worker = fresh()?;
         let mut recovered = false;
         for bytes in self.pipeline.checkpoints.newest_first(&self.worker_name())? {
             match decode_checkpoint::<WorkerState>(&bytes) {
@@ -249,8 +251,7 @@ impl PartitionLoop {
             let lag = (end.get() - reader.position().get()).max(0);
             if !idle && lag == 0 && last_record.elapsed() >= config.time.idle_timeout {
                 idle = true;
-                partials.send(&worker.take_partials()?)?;
-                partials.send(&[worker.idle()])?;
+                partials.send(&worker.idle()?)?;
             }
             let drain_until = self.signals.drain_until.load(Ordering::Acquire);
             if drain_until != NOT_DRAINING && !drained {
@@ -304,6 +305,9 @@ impl PartitionLoop {
         for (event_type, n) in &counts.late {
             metrics.add(Metric::EventsLate, &[event_type], *n);
         }
+        for (model, n) in &counts.overflow {
+            metrics.add(Metric::GroupsOverflow, &[model], *n);
+        }
         for letter in letters {
             metrics.add(Metric::DeadLetters, &[letter.stage.as_str(), letter.reason.code()], 1);
             if letter.stage == sluice_events::Stage::Validate {
@@ -321,10 +325,10 @@ impl PartitionLoop {
         if let Some(watermark) = worker.watermark() {
             metrics.set(Metric::WatermarkLag, &[&label], (now_millis() - watermark) as f64 / 1000.0);
         }
-        if self.partition == 0 {
-            for (model, windows) in worker.open_windows() {
-                metrics.set(Metric::OpenPanes, &[model, "process"], windows as f64);
-            }
+        metrics.set(Metric::StateBytes, &["dedup", &label], worker.dedup_bytes() as f64);
+        for (model, held) in worker.held() {
+            metrics.set(Metric::OpenPanes, &[model, "process", &label], held.groups as f64);
+            metrics.set(Metric::StateBytes, &[model, &label], held.bytes as f64);
         }
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.status = PartitionStatus {

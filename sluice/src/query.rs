@@ -4,9 +4,14 @@ use crate::{Config, WrongUse};
 use anyhow::{Context, Result};
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use clap::ValueEnum;
-use datafusion::{catalog::MemorySchemaProvider, execution::context::SessionContext, prelude::SessionConfig};
+use datafusion::{
+    catalog::MemorySchemaProvider,
+    execution::context::SessionContext,
+    logical_expr::not,
+    prelude::{SessionConfig, col},
+};
 use sluice_sinks::lake::{Bucket, Lake};
-use sluice_stream_processor::{distinct_count, tumble};
+use sluice_stream_processor::register_batch_functions;
 use std::{io::Write, sync::Arc};
 
 /// How rows are printed.
@@ -23,9 +28,9 @@ pub enum Format {
 /// A session that knows every table of the lake: `bronze.*`, `silver.*`, `live.*`, `gold.*`.
 pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<SessionContext> {
     let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
-    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true));
-    context.register_udf(tumble());
-    context.register_udaf(distinct_count());
+    // `FROM 'file.parquet'` reads a file.
+    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
+    register_batch_functions(&context);
     let catalog = context.catalog("datafusion").context("the session has a catalog")?;
     for (schema, bucket, below) in [
         ("bronze", Bucket::Bronze, ""),
@@ -39,6 +44,11 @@ pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Res
             let provider = runtime.block_on(table.table_provider().build())?;
             context.register_table(format!("{schema}.{name}"), Arc::new(provider))?;
         }
+    }
+    if let Ok(silver) = runtime.block_on(context.table("silver.events")) {
+        // What a live model's text names, and what came too late for it.
+        context.register_table("events", silver.clone().filter(not(col("is_late")))?.into_view())?;
+        context.register_table("late_events", silver.filter(col("is_late"))?.into_view())?;
     }
     Ok(context)
 }

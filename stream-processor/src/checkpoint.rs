@@ -3,7 +3,7 @@
 use serde::{Serialize, de::DeserializeOwned};
 
 /// Begins every checkpoint; the last byte is the version of the format.
-const MAGIC: &[u8; 8] = b"sluicec\x01";
+const MAGIC: &[u8; 8] = b"sluicec\x02";
 
 /// Why bytes are no checkpoint that can be used.
 #[derive(Debug, thiserror::Error)]

@@ -73,6 +73,12 @@ impl Dedup {
         self.seen.len()
     }
 
+    /// Bytes held, about.
+    pub fn size(&self) -> usize {
+        // A slot of the table is an id and a byte; a table doubles when seven eighths are taken.
+        self.seen.capacity() * 8 / 7 * 17 + self.slices.values().map(|ids| ids.capacity() * 16).sum::<usize>()
+    }
+
     /// Whether no id is remembered.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()

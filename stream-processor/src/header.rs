@@ -19,6 +19,18 @@ pub struct Header {
     pub source: String,
     /// Detectors.
     pub detect: Vec<DetectSpec>,
+    /// Where its panes go.
+    pub publish: Publish,
+}
+
+/// Where the panes of a model go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Publish {
+    /// To the lake when they are sealed, and to the KPI store and the topic of KPIs at every stage.
+    #[default]
+    Store,
+    /// To the lake only, and to the models that read them: for rows that are many, and no KPIs.
+    Lake,
 }
 
 /// One `detect:` line.
@@ -75,6 +87,14 @@ impl Header {
                 "unit" => &mut header.unit,
                 "definition" => &mut header.definition,
                 "source" => &mut header.source,
+                "publish" => {
+                    header.publish = match value {
+                        "store" => Publish::Store,
+                        "lake" => Publish::Lake,
+                        _ => return Err(error(format!("publish: '{value}' is none of store, lake"))),
+                    };
+                    continue;
+                }
                 "detect" => {
                     header.detect.push(DetectSpec::parse(value).map_err(error)?);
                     continue;
@@ -83,7 +103,7 @@ impl Header {
                 _ if key.contains(' ') => continue,
                 _ => {
                     return Err(error(format!(
-                        "unknown header key '{key}'; known are title, grain, unit, definition, source, detect"
+                        "unknown header key '{key}'; known are title, grain, unit, definition, source, publish, detect"
                     )));
                 }
             };

@@ -4,26 +4,30 @@
 //! Out: rows for bronze and silver, dead letters, partial panes; merged panes, sealed rows and alerts.
 //! Never: reads a clock, draws a random number, touches a network or a disk.
 
+mod aggregates;
 mod arrow_bytes;
 mod checkpoint;
 mod dedup;
 mod detect;
-mod distinct_count;
 mod header;
 mod merger;
 mod model;
+mod open;
 mod panes;
+mod sessions;
 mod time_rules;
-mod tumble;
+mod window;
 mod worker;
 
+pub use aggregates::{EXACT_MAX, TIMES_MAX, aggregates};
 pub use checkpoint::{CheckpointError, decode_checkpoint, encode_checkpoint};
 pub use dedup::Dedup;
 pub use detect::{Direction, Method, Reading, ZScore, ZScoreConfig};
-pub use distinct_count::{EXACT_MAX, distinct_count};
-pub use header::{DetectSpec, Header, HeaderError};
+pub use header::{DetectSpec, Header, HeaderError, Publish};
 pub use merger::{MergeOutput, Merger, MergerState, SealedRows};
-pub use model::{LiveModel, ModelError, OutputColumn};
-pub use time_rules::TimeRules;
-pub use tumble::tumble;
+pub use model::{LiveModel, ModelError, OutputColumn, Place};
+pub use open::Held;
+pub use panes::OTHER;
+pub use time_rules::{StateLimits, TimeRules};
+pub use window::{Grid, Window, register_batch_functions};
 pub use worker::{Counts, Ingested, PartitionWorker, ProcessorError, WorkerState};

@@ -14,8 +14,17 @@ pub struct TimeRules {
     pub late_grain: Duration,
     /// How far back in event time an id is remembered.
     pub dedup_horizon: Duration,
-    /// Ids remembered at most in one partition; the oldest go first.
+}
+
+/// How much may be held in one input partition.
+#[derive(Clone, Copy, Debug)]
+pub struct StateLimits {
+    /// Event ids remembered at most; the oldest go first.
     pub dedup_ids_max: usize,
+    /// Groups of one model in one window, or groups with open sessions, at most; further ones are counted together.
+    pub groups_max: usize,
+    /// Bytes of open windows from which on new groups are counted together.
+    pub state_bytes_max: usize,
 }
 
 pub(crate) fn millis(duration: Duration) -> i64 {
@@ -69,6 +78,12 @@ impl ClockRules {
     pub fn sealed_at(&self, end: i64) -> i64 {
         let end = end.saturating_add(self.grain - 1).div_euclid(self.grain).saturating_mul(self.grain);
         end.saturating_add(self.lateness)
+    }
+
+    /// Windows that end at or before this take no more events when the watermark stands here: the inverse of
+    /// [`ClockRules::sealed_at`].
+    pub fn sealed_until(&self, watermark: i64) -> i64 {
+        watermark.saturating_sub(self.lateness).div_euclid(self.grain).saturating_mul(self.grain)
     }
 }
 

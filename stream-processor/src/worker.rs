@@ -4,8 +4,8 @@
 //! position are never taken twice. Everything it took is a row of silver, a duplicate, invalid, or a dead letter.
 
 use crate::{
-    Dedup, LiveModel, TimeRules, arrow_bytes,
-    panes::Panes,
+    Dedup, Held, LiveModel, StateLimits, TimeRules, Window,
+    open::{OpenModel, SavedModel},
     time_rules::{Clock, ClockRules, millis},
 };
 use arrow::{
@@ -37,9 +37,12 @@ pub enum ProcessorError {
     /// Arrow refused an operation.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
-    /// A checkpoint is of another configuration.
-    #[error("checkpoint: {0}")]
-    Checkpoint(String),
+}
+
+impl ProcessorError {
+    pub(crate) fn of(model: &LiveModel, source: DataFusionError) -> Self {
+        Self::Model { model: model.name.clone(), source }
+    }
 }
 
 /// How many records went which way; received = processed + duplicate + invalid + undecodable.
@@ -52,6 +55,8 @@ pub struct Counts {
     pub invalid: u64,
     pub undecodable: u64,
     pub late: BTreeMap<String, u64>,
+    /// By model, events counted under [`OTHER`](crate::OTHER) because there were too many groups.
+    pub overflow: BTreeMap<String, u64>,
 }
 
 /// What a batch of records became.
@@ -76,10 +81,7 @@ pub struct WorkerState {
     pub position: i64,
     clock: Clock,
     dedup: Dedup,
-    /// Model, fingerprint, the first window it counts.
-    models: Vec<(String, String, Option<i64>)>,
-    /// Model, fingerprint, window start, states as Arrow IPC.
-    panes: Vec<(String, String, i64, Vec<u8>)>,
+    models: Vec<SavedModel>,
 }
 
 /// Processes the records of one input partition.
@@ -89,23 +91,19 @@ pub struct PartitionWorker {
     partitions: i32,
     topic: String,
     rules: ClockRules,
+    limits: StateLimits,
     models: Arc<[LiveModel]>,
     // Saved in a checkpoint.
     position: i64,
     clock: Clock,
     dedup: Dedup,
-    windows: Vec<BTreeMap<i64, Window>>,
-    /// Of a model that was new in mid-stream: the first window that it can count whole.
-    counts_from: Vec<Option<i64>>,
+    open: Vec<OpenModel>,
     // Live.
     announced: Option<i64>,
-    /// Whether mergers know `counts_from`.
+    /// Whether mergers know from when on each model counts.
     declared: bool,
-}
-
-struct Window {
-    panes: Panes,
-    is_dirty: bool,
+    /// Whether the open windows take more memory than they should: no new groups then.
+    is_full: bool,
 }
 
 fn with_fields(fields: &[(&str, DataType)]) -> SchemaRef {
@@ -146,21 +144,31 @@ impl PartitionWorker {
     }
 
     /// A worker that has seen nothing, of partition `partition` of `partitions`.
-    pub fn new(topic: &str, partition: i32, partitions: i32, rules: &TimeRules, models: Arc<[LiveModel]>) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When DataFusion has no accumulator for a model.
+    pub fn new(
+        topic: &str,
+        (partition, partitions): (i32, i32),
+        rules: &TimeRules,
+        limits: &StateLimits,
+        models: Arc<[LiveModel]>,
+    ) -> Result<Self, ProcessorError> {
+        Ok(Self {
             partition,
             partitions,
             topic: topic.to_owned(),
             rules: rules.into(),
+            limits: *limits,
             position: 0,
             clock: Clock::default(),
-            dedup: Dedup::new(millis(rules.dedup_horizon), rules.dedup_ids_max),
-            windows: models.iter().map(|_| BTreeMap::new()).collect(),
-            counts_from: vec![None; models.len()],
+            dedup: Dedup::new(millis(rules.dedup_horizon), limits.dedup_ids_max),
+            open: models.iter().map(OpenModel::new).collect::<Result<_, _>>()?,
             models,
             announced: None,
             declared: true,
-        }
+            is_full: false,
+        })
     }
 
     /// Goes on from a checkpoint. A model that is new, or whose text has changed, counts from the first window on that
@@ -172,46 +180,45 @@ impl PartitionWorker {
         self.position = state.position;
         self.clock = state.clock;
         self.dedup = state.dedup.restored();
-        for (model, counts_from) in self.models.iter().zip(&mut self.counts_from) {
-            let known = state.models.iter().find(|(name, print, _)| *name == model.name && *print == model.fingerprint);
-            *counts_from = match known {
-                Some((_, _, from)) => *from,
-                None => self.clock.newest.map(|t| (t.div_euclid(model.window_millis) + 1) * model.window_millis),
+        let mut saved = state.models;
+        for (model, open) in self.models.iter().zip(&mut self.open) {
+            let known = saved.iter().position(|s| s.name == model.name && s.fingerprint == model.fingerprint);
+            *open = match known {
+                Some(at) => OpenModel::restored(model, saved.swap_remove(at))?,
+                None => OpenModel::new_after(model, self.clock.newest)?,
             };
         }
         self.declared = false;
-        for (name, fingerprint, start, bytes) in state.panes {
-            let Some(at) = self.models.iter().position(|m| m.name == name && m.fingerprint == fingerprint) else {
-                continue;
-            };
-            let model = &self.models[at];
-            let error = |source| ProcessorError::Model { model: name.clone(), source };
-            let states = arrow_bytes::from_bytes(&bytes, &model.state_schema)?;
-            let mut panes = Panes::new(model).map_err(error)?;
-            panes.merge(&states, model).map_err(error)?;
-            self.windows[at].insert(start, Window { panes, is_dirty: false });
-        }
         Ok(())
     }
 
-    /// The state to keep in a checkpoint. Take the partials first: what is dirty is not part of it.
+    /// Goes on with other models: those whose text is the same keep what they hold, new ones count as after
+    /// [`PartitionWorker::restore`]. Take the partials first: a model that is gone sends no more.
+    ///
+    /// # Errors
+    /// When DataFusion has no accumulator for a model.
+    pub fn change_models(&mut self, models: Arc<[LiveModel]>) -> Result<(), ProcessorError> {
+        let mut known: Vec<(&LiveModel, OpenModel)> = self.models.iter().zip(std::mem::take(&mut self.open)).collect();
+        for model in models.iter() {
+            let same = known.iter().position(|(k, _)| k.name == model.name && k.fingerprint == model.fingerprint);
+            self.open.push(match same {
+                Some(at) => known.swap_remove(at).1,
+                None => OpenModel::new_after(model, self.clock.newest)?,
+            });
+        }
+        self.models = models;
+        self.declared = false;
+        Ok(())
+    }
+
+    /// The state to keep in a checkpoint. Take the partials first: slices that changed since are not marked in it.
     ///
     /// # Errors
     /// When a state cannot be written.
     pub fn snapshot(&mut self) -> Result<WorkerState, ProcessorError> {
-        let mut panes = Vec::new();
-        for (model, windows) in self.models.iter().zip(&mut self.windows) {
-            for (start, window) in windows {
-                let states = window
-                    .panes
-                    .states(model)
-                    .map_err(|source| ProcessorError::Model { model: model.name.clone(), source })?;
-                panes.push((model.name.clone(), model.fingerprint.clone(), *start, arrow_bytes::to_bytes(&states)?));
-            }
-        }
-        let models = self.models.iter().zip(&self.counts_from);
-        let models = models.map(|(m, from)| (m.name.clone(), m.fingerprint.clone(), *from)).collect();
-        Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.clone(), models, panes })
+        let models = self.models.iter().zip(&mut self.open).map(|(model, open)| open.save(model));
+        let models = models.collect::<Result<_, _>>()?;
+        Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.clone(), models })
     }
 
     /// First offset not taken yet.
@@ -229,9 +236,14 @@ impl PartitionWorker {
         self.dedup.len()
     }
 
-    /// Windows open, by model.
-    pub fn open_windows(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.models.iter().zip(&self.windows).map(|(model, windows)| (&*model.name, windows.len()))
+    /// Bytes that the remembered ids take, about.
+    pub fn dedup_bytes(&self) -> usize {
+        self.dedup.size()
+    }
+
+    /// What is held open, by model.
+    pub fn held(&self) -> impl Iterator<Item = (&str, Held)> {
+        self.models.iter().zip(&self.open).map(|(model, open)| (&*model.name, open.held()))
     }
 
     /// Takes the records of the partition that follow the last ones; `decoded` and `validation` are of the same records.
@@ -270,22 +282,7 @@ impl PartitionWorker {
                 log_time: view.time,
             });
         }
-        let ids = events.column(0).as_string_view();
-        let times = events.column(2).as_primitive::<TimestampMillisecondType>().values();
-        let mut late = vec![false; rows];
-        let mut late_rows = 0;
-        for row in 0..rows {
-            if !keep[row] {
-                continue;
-            }
-            if self.dedup.is_new(xxh3_128(ids.value(row).as_bytes()), times[row]) {
-                late[row] = self.clock.observe(times[row], &self.rules);
-                late_rows += usize::from(late[row]);
-            } else {
-                keep[row] = false;
-                counts.duplicate += 1;
-            }
-        }
+        let late = self.admit(&events, &mut keep, &mut counts);
         counts.processed = rows as u64 - counts.invalid - counts.duplicate;
 
         let offsets: ArrayRef =
@@ -299,89 +296,140 @@ impl PartitionWorker {
         };
         let bronze =
             with(Self::bronze_schema(), [partition.clone(), offsets.clone(), log_times.clone(), Arc::new(schema_ids)])?;
-        let late = BooleanArray::from(late);
-        let silver = with(Self::silver_schema(), [Arc::new(late.clone()), partition, offsets, log_times])?;
+        let silver =
+            with(Self::silver_schema(), [Arc::new(BooleanArray::from(late)), partition, offsets, log_times])?;
         let silver = if counts.processed == rows as u64 {
             silver
         } else {
             filter_record_batch(&silver, &BooleanArray::from(keep))?
         };
-        let mut counted = silver.project(&(0..event_schema().fields().len()).collect::<Vec<_>>())?;
-        if late_rows > 0 {
-            let late = silver.column(events.num_columns()).as_boolean();
-            let late_events = filter_record_batch(&counted, late)?;
-            for event_type in late_events.column(1).as_string_view().iter().flatten() {
-                *counts.late.entry(event_type.to_owned()).or_default() += 1;
-            }
-            counted = filter_record_batch(&counted, &arrow::compute::not(late)?)?;
-        }
-        self.count(&counted)?;
+        let late = silver.column(events.num_columns()).as_boolean().clone();
+        let counted = silver.project(&(0..event_schema().fields().len()).collect::<Vec<_>>())?;
+        self.count(counted, &late, &mut counts)?;
         let upto = records.last_offset().unwrap_or(Offset::new(self.position - 1));
         self.position = upto.get() + 1;
-        self.drop_sealed();
+        self.drop_over()?;
         Ok(Ingested { bronze, silver, dead_letters, counts, upto })
     }
 
-    fn count(&mut self, events: &RecordBatch) -> Result<(), ProcessorError> {
+    /// Takes events of the partition that the lake already has, so that the state is as if they had been read from the
+    /// log: `refused` are the rows that validation refuses, `upto` is the last offset they cover.
+    ///
+    /// # Errors
+    /// When a model or Arrow fails.
+    pub fn rebuild(&mut self, events: &RecordBatch, refused: &[usize], upto: Offset) -> Result<(), ProcessorError> {
+        let mut keep = vec![true; events.num_rows()];
+        refused.iter().for_each(|row| keep[*row] = false);
+        let mut counts = Counts::default();
+        let late = BooleanArray::from(self.admit(events, &mut keep, &mut counts));
+        let keep = BooleanArray::from(keep);
+        let late = arrow::compute::filter(&late, &keep)?.as_boolean().clone();
+        self.count(filter_record_batch(events, &keep)?, &late, &mut counts)?;
+        self.position = upto.get() + 1;
+        self.drop_over()
+    }
+
+    /// Finds duplicates among the rows that are kept, and tells which of the rest are late.
+    fn admit(&mut self, events: &RecordBatch, keep: &mut [bool], counts: &mut Counts) -> Vec<bool> {
+        let ids = events.column(0).as_string_view();
+        let times = events.column(2).as_primitive::<TimestampMillisecondType>().values();
+        let mut late = vec![false; keep.len()];
+        for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep) {
+            if self.dedup.is_new(xxh3_128(ids.value(row).as_bytes()), times[row]) {
+                late[row] = self.clock.observe(times[row], &self.rules);
+            } else {
+                *keep = false;
+                counts.duplicate += 1;
+            }
+        }
+        late
+    }
+
+    /// Counts what is not late.
+    fn count(
+        &mut self,
+        mut events: RecordBatch,
+        late: &BooleanArray,
+        counts: &mut Counts,
+    ) -> Result<(), ProcessorError> {
+        if late.has_true() {
+            for event_type in filter_record_batch(&events, late)?.column(1).as_string_view().iter().flatten() {
+                *counts.late.entry(event_type.to_owned()).or_default() += 1;
+            }
+            events = filter_record_batch(&events, &arrow::compute::not(late)?)?;
+        }
         if events.num_rows() == 0 {
             return Ok(());
         }
-        for ((model, windows), counts_from) in self.models.iter().zip(&mut self.windows).zip(&self.counts_from) {
-            let error = |source| ProcessorError::Model { model: model.name.clone(), source };
-            for (start, rows) in model.evaluate(events).map_err(error)? {
-                if counts_from.is_some_and(|from| start < from) {
-                    continue;
-                }
-                let window = match windows.entry(start) {
-                    std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(entry) => {
-                        entry.insert(Window { panes: Panes::new(model).map_err(error)?, is_dirty: false })
-                    }
-                };
-                window.panes.update(&rows).map_err(error)?;
-                window.is_dirty = true;
+        let groups_max = if self.is_full { 1 } else { self.limits.groups_max };
+        for (model, open) in self.models.iter().zip(&mut self.open) {
+            let moved = open.count(model, &events, groups_max).map_err(|e| ProcessorError::of(model, e))?;
+            if moved > 0 {
+                *counts.overflow.entry(model.name.clone()).or_default() += moved as u64;
             }
         }
         Ok(())
     }
 
-    /// Gives back the memory of windows that take no more events and have been told about.
-    fn drop_sealed(&mut self) {
-        let Some(watermark) = self.watermark() else { return };
-        for (model, windows) in self.models.iter().zip(&mut self.windows) {
-            windows.retain(|start, w| w.is_dirty || self.rules.sealed_at(start + model.window_millis) > watermark);
+    /// Gives back the memory of what takes no more events and has been told about.
+    fn drop_over(&mut self) -> Result<(), ProcessorError> {
+        let Some(watermark) = self.watermark() else { return Ok(()) };
+        for (model, open) in self.models.iter().zip(&mut self.open) {
+            open.drop_over(model, &self.rules, watermark).map_err(|e| ProcessorError::of(model, e))?;
         }
+        Ok(())
     }
 
-    /// What changed since the last call: the absolute states of changed windows, then the watermark.
-    /// Send all of it, in this order: the watermark promises that what stands before it was sent.
+    /// What changed since the last call: absolute states, then the watermark. Fragments of sessions come when the
+    /// watermark makes them matter. Send all of it, in this order: the watermark promises that what stands before it was sent.
     ///
     /// # Errors
     /// When a state cannot be written.
     pub fn take_partials(&mut self) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = self.take_panes()?;
         let watermark = self.watermark();
+        let mut partials = match watermark {
+            Some(watermark) => self.take_panes(Some(watermark))?,
+            None => Vec::new(),
+        };
         if watermark != self.announced || !partials.is_empty() {
             self.announced = watermark;
             partials.push(self.message(PartialKind::Watermark));
         }
-        self.drop_sealed();
+        self.drop_over()?;
+        self.is_full = self.held().map(|(_, held)| held.bytes).sum::<usize>() > self.limits.state_bytes_max;
         Ok(partials)
     }
 
-    /// Says that the partition is quiet: merge workers need not wait for it.
-    pub fn idle(&self) -> Partial {
-        self.message(PartialKind::Idle)
+    /// Whether the open windows take more memory than they should, so that new groups are counted together.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 
-    /// The end of the last open window; none when there is none.
+    /// All that changed, then the word that the partition is quiet: merge workers need not wait for it.
+    ///
+    /// # Errors
+    /// When a state cannot be written.
+    pub fn idle(&mut self) -> Result<Vec<Partial>, ProcessorError> {
+        let mut partials = self.take_panes(None)?;
+        self.announced = self.watermark();
+        partials.push(self.message(PartialKind::Watermark));
+        partials.push(self.message(PartialKind::Idle));
+        Ok(partials)
+    }
+
+    /// Until when the stream must be taken as ended so that every window with events has ended, those of models over
+    /// other models' rows too; none before the first event.
     pub fn open_until(&self) -> Option<i64> {
-        let ends = |(model, windows): (&LiveModel, &BTreeMap<i64, Window>)| {
-            windows.last_key_value().map(|(start, _)| start + model.window_millis)
-        };
-        let open = self.models.iter().zip(&self.windows).filter_map(ends).max();
-        let newest = self.clock.newest.map(|t| (t.div_euclid(self.rules.grain) + 1) * self.rules.grain);
-        open.max(newest)
+        let grain = self.rules.grain;
+        let windows = self.models.iter().zip(&self.open).filter_map(|(model, open)| open.open_until(model));
+        let mut until = windows.chain(self.clock.newest.map(|newest| newest.saturating_add(1))).max()?;
+        // Every model comes after the one it reads from.
+        for model in self.models.iter().filter(|model| model.upstream.is_some()) {
+            if let Window::Grid(grid) = &model.window {
+                until = until.max(grid.end(grid.last_window(until)));
+            }
+        }
+        Some(until.saturating_add(grain - 1).div_euclid(grain).saturating_mul(grain))
     }
 
     /// Ends the input: every window that ends at or before `until` (the largest [`PartitionWorker::open_until`] of all
@@ -390,39 +438,43 @@ impl PartitionWorker {
     /// # Errors
     /// When a state cannot be written.
     pub fn drain(&mut self, until: i64) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = self.take_panes()?;
+        let mut partials = self.take_panes(None)?;
         partials.push(self.message(PartialKind::Watermark));
         partials.push(Partial { watermark: Some(until), ..self.message(PartialKind::Drained) });
         self.clock.sealed_until = self.clock.sealed_until.max(Some(until));
-        for (model, windows) in self.models.iter().zip(&mut self.windows) {
-            windows.retain(|start, _| start + model.window_millis > until);
+        for (model, open) in self.models.iter().zip(&mut self.open) {
+            open.drop_sealed(model, until);
         }
         Ok(partials)
     }
 
-    fn take_panes(&mut self) -> Result<Vec<Partial>, ProcessorError> {
+    fn take_panes(&mut self, watermark: Option<i64>) -> Result<Vec<Partial>, ProcessorError> {
         let mut partials = self.declare();
-        for ((model, windows), counts_from) in self.models.iter().zip(&mut self.windows).zip(&self.counts_from) {
-            for (start, window) in windows.iter_mut().filter(|(_, w)| w.is_dirty) {
-                let states = window
-                    .panes
-                    .states(model)
-                    .map_err(|source| ProcessorError::Model { model: model.name.clone(), source })?;
-                window.is_dirty = false;
-                partials.push(Partial {
-                    kind: PartialKind::Panes,
-                    input_partition: self.partition,
-                    input_partitions: self.partitions,
-                    as_of_offset: self.position,
-                    watermark: Some(*start),
-                    model: Some(model.name.clone()),
-                    fingerprint: Some(model.fingerprint.clone()),
-                    counts_from: *counts_from,
-                    panes: Some(arrow_bytes::to_bytes(&states)?),
-                });
+        for at in 0..self.models.len() {
+            for outgoing in self.open[at].take(&self.models[at], watermark)? {
+                let parts = outgoing.parts.len() as i32;
+                for (part, bytes) in outgoing.parts.into_iter().enumerate() {
+                    partials.push(Partial {
+                        watermark: outgoing.slice,
+                        panes: Some(bytes),
+                        part: part as i32,
+                        parts,
+                        ..self.panes_message(at)
+                    });
+                }
             }
         }
         Ok(partials)
+    }
+
+    fn panes_message(&self, at: usize) -> Partial {
+        Partial {
+            watermark: None,
+            model: Some(self.models[at].name.clone()),
+            fingerprint: Some(self.models[at].fingerprint.clone()),
+            counts_from: self.open[at].counts_from,
+            ..self.message(PartialKind::Panes)
+        }
     }
 
     /// After a restart, tells mergers from when on models count, before anything that could close a window of theirs.
@@ -430,16 +482,8 @@ impl PartitionWorker {
         if std::mem::replace(&mut self.declared, true) {
             return Vec::new();
         }
-        let declared = |(model, from): (&LiveModel, &Option<i64>)| {
-            from.map(|from| Partial {
-                watermark: Some(from),
-                model: Some(model.name.clone()),
-                fingerprint: Some(model.fingerprint.clone()),
-                counts_from: Some(from),
-                ..self.message(PartialKind::Panes)
-            })
-        };
-        self.models.iter().zip(&self.counts_from).filter_map(declared).collect()
+        let models = (0..self.models.len()).filter(|at| self.open[*at].counts_from.is_some());
+        models.map(|at| self.panes_message(at)).collect()
     }
 
     fn message(&self, kind: PartialKind) -> Partial {
@@ -452,6 +496,8 @@ impl PartitionWorker {
             model: None,
             fingerprint: None,
             counts_from: None,
+            part: 0,
+            parts: 1,
             panes: None,
         }
     }

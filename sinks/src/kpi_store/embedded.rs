@@ -8,7 +8,7 @@ use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use mongodb::bson;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sluice_events::{Alert, AlertState, EventTime, Kpi};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey};
 use std::{
     collections::HashMap,
     fmt::Display,
@@ -104,7 +104,7 @@ impl KpiStore for EmbeddedKpiStore {
         let _writing = self.lock();
         let mut newest: HashMap<Vec<u8>, &Kpi> = HashMap::with_capacity(kpis.len());
         for kpi in kpis {
-            let key = kpi_key(kpi);
+            let key = kpi_key(&kpi.model, kpi.window_start, &kpi.id);
             match newest.get(&key) {
                 Some(other) if other.revision() >= kpi.revision() => {}
                 _ => {
@@ -120,6 +120,15 @@ impl KpiStore for EmbeddedKpiStore {
             }
         }
         batch.commit().map_err(|e| self.error(DEED, e))
+    }
+
+    fn remove_kpis(&self, keys: &[KpiKey]) -> Result<(), KpiStoreError> {
+        let _writing = self.lock();
+        let mut batch = self.db.batch();
+        for key in keys {
+            batch.remove(&self.kpis, kpi_key(&key.model, key.window_start, &key.id));
+        }
+        batch.commit().map_err(|e| self.error("remove KPIs", e))
     }
 
     fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, KpiStoreError> {
@@ -221,8 +230,8 @@ fn bounded(id: &str) -> Vec<u8> {
     }
 }
 
-fn kpi_key(kpi: &Kpi) -> Vec<u8> {
-    [kpi.model.as_bytes(), &[0], &newest_first(kpi.window_start), &bounded(&kpi.id)].concat()
+fn kpi_key(model: &str, start: EventTime, id: &str) -> Vec<u8> {
+    [model.as_bytes(), &[0], &newest_first(start), &bounded(id)].concat()
 }
 
 fn alert_time_key(alert: &Alert) -> Vec<u8> {

@@ -9,7 +9,7 @@ pub use embedded::EmbeddedKpiStore;
 pub use mongo::MongoKpiStore;
 
 use serde::{Deserialize, Serialize};
-use sluice_events::{Alert, AlertState, EventTime, Kpi};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// Settings of the KPI store; defaults stand in `sluice.toml`.
@@ -81,6 +81,12 @@ pub trait KpiStore: Send + Sync {
     /// # Errors
     /// When the store fails. Safe to retry.
     fn upsert_kpis(&self, kpis: &[Kpi]) -> Result<(), KpiStoreError>;
+
+    /// Removes panes that turned out to be none. One that is not there is no error.
+    ///
+    /// # Errors
+    /// When the store fails. Safe to retry.
+    fn remove_kpis(&self, keys: &[KpiKey]) -> Result<(), KpiStoreError>;
 
     /// Panes that match, newest window first.
     ///

@@ -13,7 +13,7 @@ use mongodb::{
     options::ClientOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, OffsetSpan};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan};
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -262,6 +262,21 @@ impl KpiStore for MongoKpiStore {
             })
             .collect();
         self.update("write KPIs", "kpis", updates)
+    }
+
+    fn remove_kpis(&self, keys: &[KpiKey]) -> Result<(), KpiStoreError> {
+        for chunk in keys.chunks(UPDATES_PER_COMMAND) {
+            let ids: Vec<&str> = chunk.iter().map(|key| &*key.id).collect();
+            self.command(
+                "remove KPIs",
+                doc! {
+                    "delete": "kpis",
+                    "deletes": [{"q": {"_id": {"$in": ids}}, "limit": 0}],
+                    "writeConcern": {"w": "majority"},
+                },
+            )?;
+        }
+        Ok(())
     }
 
     fn kpis(&self, query: &KpiQuery) -> Result<Vec<Kpi>, KpiStoreError> {

@@ -1,7 +1,7 @@
 //! One conformance suite that every store passes.
 
 use super::{AlertQuery, EmbeddedKpiStore, KpiQuery, KpiStore, MongoKpiStore};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, OffsetSpan, PaneState, Severity};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, PaneState, Severity};
 use std::collections::BTreeMap;
 
 const MINUTE: i64 = 60_000;
@@ -69,6 +69,7 @@ fn conforms(store: &dyn KpiStore) {
     an_empty_store_answers(store);
     a_newer_revision_replaces_an_older_one_and_never_the_other_way(store);
     panes_are_found_by_model_time_and_group_newest_first(store);
+    a_pane_that_is_removed_is_gone_and_may_come_again(store);
     a_missing_group_value_differs_from_the_empty_text(store);
     numbers_come_back_exactly(store);
     a_pane_with_a_very_long_group_value_is_kept(store);
@@ -151,6 +152,19 @@ fn panes_are_found_by_model_time_and_group_newest_first(store: &dyn KpiStore) {
     assert_eq!(found(KpiQuery { group: french.clone(), limit: 2, ..of("times") }), expected(&[300, 2], &["FR"]));
     let unknown = BTreeMap::from([("device".to_owned(), "tv".to_owned())]);
     assert_eq!(found(KpiQuery { group: unknown, ..of("times") }), []);
+}
+
+fn a_pane_that_is_removed_is_gone_and_may_come_again(store: &dyn KpiStore) {
+    let kpi = pane("removed", 7, Some("FR"), (3, 1), "1.0000");
+    let kept = pane("removed", 7, Some("DE"), (1, 1), "2.0000");
+    store.upsert_kpis(&[kpi.clone(), kept.clone()]).unwrap();
+    let key = KpiKey { id: kpi.id.clone(), model: kpi.model.clone(), window_start: kpi.window_start };
+    store.remove_kpis(std::slice::from_ref(&key)).unwrap();
+    store.remove_kpis(&[key]).unwrap();
+    assert_eq!(store.kpis(&of("removed")).unwrap(), [kept]);
+    let again = pane("removed", 7, Some("FR"), (1, 2), "3.0000");
+    store.upsert_kpis(std::slice::from_ref(&again)).unwrap();
+    assert!(store.kpis(&of("removed")).unwrap().contains(&again), "an older version of a pane that is gone is new");
 }
 
 fn a_missing_group_value_differs_from_the_empty_text(store: &dyn KpiStore) {

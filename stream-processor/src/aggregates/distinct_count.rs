@@ -6,15 +6,16 @@
 //! cardinality estimation algorithms for HyperLogLog sketches, arXiv:1702.01284. The sketch holds exactly what it
 //! would hold had the values gone there from the start, so the result does not depend on the order of merging.
 
+use super::group_state::{GroupState, GroupStates, OneState};
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array},
+    array::{Array, ArrayRef, AsArray},
     datatypes::{DataType, Field, FieldRef},
     row::{RowConverter, SortField},
 };
 use datafusion::{
     common::{Result, ScalarValue, exec_err},
     logical_expr::{
-        Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
+        Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility,
         function::{AccumulatorArgs, StateFieldsArgs},
     },
 };
@@ -63,7 +64,7 @@ impl AggregateUDFImpl for DistinctCount {
     }
 
     fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::<DistinctValues>::default())
+        Ok(Box::<OneState<DistinctValues>>::default())
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
@@ -71,7 +72,7 @@ impl AggregateUDFImpl for DistinctCount {
     }
 
     fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
-        Ok(Box::<DistinctGroups>::default())
+        Ok(Box::<GroupStates<DistinctValues>>::default())
     }
 
     fn default_value(&self, _: &DataType) -> Result<ScalarValue> {
@@ -112,42 +113,6 @@ impl DistinctValues {
             Self::Exact(hashes) => hashes.len() as i64,
             Self::Sketch(registers) => estimate(registers).round() as i64,
         }
-    }
-
-    /// A tag, then the hashes in ascending order or the registers: equal sets have equal bytes.
-    fn write(&self, out: &mut Vec<u8>) {
-        match self {
-            Self::Exact(hashes) => {
-                out.push(0);
-                let mut sorted: Vec<u64> = hashes.iter().copied().collect();
-                sorted.sort_unstable();
-                sorted.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
-            }
-            Self::Sketch(registers) => {
-                out.push(1);
-                out.extend_from_slice(&registers[..]);
-            }
-        }
-    }
-
-    fn merge(&mut self, state: &[u8]) -> Result<()> {
-        match state.split_first() {
-            Some((0, hashes)) if hashes.len() % 8 == 0 => {
-                hashes.as_chunks::<8>().0.iter().for_each(|hash| self.insert(u64::from_le_bytes(*hash)));
-            }
-            Some((1, others)) if others.len() == REGISTERS => {
-                if let Self::Exact(hashes) = self {
-                    let mut registers = Box::new([0; REGISTERS]);
-                    hashes.iter().for_each(|hash| raise(&mut registers, *hash));
-                    *self = Self::Sketch(registers);
-                }
-                if let Self::Sketch(registers) = self {
-                    registers.iter_mut().zip(others).for_each(|(mine, other)| *mine = (*mine).max(*other));
-                }
-            }
-            _ => return exec_err!("distinct_count: a state of {} bytes is not one of ours", state.len()),
-        }
-        Ok(())
     }
 }
 
@@ -234,105 +199,66 @@ fn hash_values(values: &ArrayRef, mut each: impl FnMut(usize, u64)) -> Result<()
     Ok(())
 }
 
-impl Accumulator for DistinctValues {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        hash_values(&values[0], |_, hash| self.insert(hash))
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Int64(Some(self.count())))
-    }
-
-    fn size(&self) -> usize {
-        size_of_values(self)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let mut state = Vec::new();
-        self.write(&mut state);
-        Ok(vec![ScalarValue::Binary(Some(state))])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        states[0].as_binary::<i32>().iter().flatten().try_for_each(|state| self.merge(state))
-    }
-}
-
-fn size_of_values(values: &DistinctValues) -> usize {
-    size_of::<DistinctValues>()
-        + match values {
-            DistinctValues::Exact(hashes) => hashes.capacity() * 9,
-            DistinctValues::Sketch(_) => REGISTERS,
-        }
-}
-
-/// The distinct values of all groups.
-#[derive(Debug, Default)]
-struct DistinctGroups {
-    groups: Vec<DistinctValues>,
-}
-
-impl DistinctGroups {
-    fn grow(&mut self, total: usize) {
-        if self.groups.len() < total {
-            self.groups.resize_with(total, DistinctValues::default);
-        }
-    }
-}
-
-impl GroupsAccumulator for DistinctGroups {
-    fn update_batch(
-        &mut self,
+impl GroupState for DistinctValues {
+    fn feed(
         values: &[ArrayRef],
-        group_indices: &[usize],
-        filter: Option<&BooleanArray>,
-        total: usize,
+        groups: &mut [Self],
+        group_of_row: &[usize],
+        is_chosen: impl Fn(usize) -> bool,
     ) -> Result<()> {
-        self.grow(total);
-        let groups = &mut self.groups;
         hash_values(&values[0], |row, hash| {
-            if filter.is_none_or(|f| f.is_valid(row) && f.value(row)) {
-                groups[group_indices[row]].insert(hash);
+            if is_chosen(row) {
+                groups[group_of_row[row]].insert(hash);
             }
         })
     }
 
-    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let groups = emit_to.take_needed(&mut self.groups);
-        Ok(Arc::new(groups.iter().map(DistinctValues::count).collect::<Int64Array>()))
+    fn value(&self) -> i64 {
+        self.count()
     }
 
-    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let mut states = BinaryBuilder::new();
-        let mut state = Vec::new();
-        for group in emit_to.take_needed(&mut self.groups) {
-            state.clear();
-            group.write(&mut state);
-            states.append_value(&state);
-        }
-        Ok(vec![Arc::new(states.finish())])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef], group_indices: &[usize], total: usize) -> Result<()> {
-        self.grow(total);
-        let states = states[0].as_binary::<i32>();
-        for (row, group) in group_indices.iter().enumerate() {
-            if states.is_valid(row) {
-                self.groups[*group].merge(states.value(row))?;
+    /// A tag, then the hashes in ascending order or the registers: equal sets have equal bytes.
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Exact(hashes) => {
+                out.push(0);
+                let mut sorted: Vec<u64> = hashes.iter().copied().collect();
+                sorted.sort_unstable();
+                sorted.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
             }
+            Self::Sketch(registers) => {
+                out.push(1);
+                out.extend_from_slice(&registers[..]);
+            }
+        }
+    }
+
+    fn merge(&mut self, state: &[u8]) -> Result<()> {
+        match state.split_first() {
+            Some((0, hashes)) if hashes.len() % 8 == 0 => {
+                hashes.as_chunks::<8>().0.iter().for_each(|hash| self.insert(u64::from_le_bytes(*hash)));
+            }
+            Some((1, others)) if others.len() == REGISTERS => {
+                if let Self::Exact(hashes) = self {
+                    let mut registers = Box::new([0; REGISTERS]);
+                    hashes.iter().for_each(|hash| raise(&mut registers, *hash));
+                    *self = Self::Sketch(registers);
+                }
+                if let Self::Sketch(registers) = self {
+                    registers.iter_mut().zip(others).for_each(|(mine, other)| *mine = (*mine).max(*other));
+                }
+            }
+            _ => return exec_err!("distinct_count: a state of {} bytes is not one of ours", state.len()),
         }
         Ok(())
     }
 
-    fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        let mut rows = Self::default();
-        let each_its_own: Vec<usize> = (0..values[0].len()).collect();
-        rows.update_batch(values, &each_its_own, filter, each_its_own.len())?;
-        rows.state(EmitTo::All)
-    }
-
     fn size(&self) -> usize {
-        self.groups.iter().map(size_of_values).sum()
+        size_of::<Self>()
+            + match self {
+                Self::Exact(hashes) => hashes.capacity() * 9,
+                Self::Sketch(_) => REGISTERS,
+            }
     }
 }
 

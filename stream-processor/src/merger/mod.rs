@@ -1,0 +1,843 @@
+//! The merge worker: the newest partial of each input partition, merged; windows closed, versioned, sealed, watched.
+//!
+//! Invariants: what it publishes is a function of its input log alone. Of each (model, slice, input partition) only
+//! the newest partial counts, so a partial sent twice changes nothing. A window is sealed once and never again.
+//! A model that reads another's rows counts those that are sealed, and is sealed as far as the other one is.
+
+mod rows;
+mod sessions;
+mod watch;
+mod windows;
+
+use crate::{
+    Grid, LiveModel, ProcessorError, Publish, TimeRules, Window, arrow_bytes, panes::Panes, sessions::fragment_schema,
+    time_rules::ClockRules,
+};
+use arrow::{
+    array::{AsArray, RecordBatch},
+    datatypes::{SchemaRef, TimestampMillisecondType},
+};
+use rows::{Rows, group_key, group_of, measures_of, sealed_rows, zeros};
+use serde::{Deserialize, Serialize};
+use sessions::{SavedSessions, SessionPanes, Sessions};
+use sluice_events::{Alert, EventTime, Kpi, KpiKey, OffsetSpan, PaneState, Partial, PartialKind};
+use std::{collections::BTreeMap, sync::Arc};
+use watch::{Seen, Series, Verdict, series_prefix, watch};
+use windows::{Part, Published, SavedWindows, Windows};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Windows without events that are filled with zeros after a gap, at most. A longer gap is a shop that was closed.
+const ZERO_WINDOWS_MAX: i64 = 1_440;
+/// Series up to which a silent one gets zero panes. With more of them silence is usual, as of one product among many.
+const ZERO_SERIES_MAX: usize = 1_000;
+/// The same for models that are watched.
+const ZERO_SERIES_MAX_WATCHED: usize = 10_000;
+/// A series without events for this many windows is forgotten.
+const KNOWN_WINDOWS: i64 = 1_440;
+/// How long, in event time, a quiet partition keeps windows from being sealed: one hour.
+const IDLE_HOLD: i64 = 3_600_000;
+
+/// Sealed rows of a model: columns of [`Merger::sealed_schema`].
+#[derive(Debug)]
+pub struct SealedRows {
+    /// Which model.
+    pub model: usize,
+    /// The rows.
+    pub rows: RecordBatch,
+}
+
+/// What a message of the partials topic led to.
+#[derive(Debug, Default)]
+pub struct MergeOutput {
+    /// Panes to publish.
+    pub kpis: Vec<Kpi>,
+    /// Ids of published panes that are none any more: two sessions that turned out to be one.
+    pub retracted: Vec<KpiKey>,
+    /// Rows for the lake, each exactly once.
+    pub sealed: Vec<SealedRows>,
+    /// Alerts raised or resolved.
+    pub alerts: Vec<Alert>,
+    /// Largest absolute score of each watched measure in a window that became final.
+    pub scores: Vec<(String, String, f64)>,
+    /// Models and how many of their partials or rows came after their window was sealed.
+    pub after_seal: Vec<(String, usize)>,
+    /// Partials of models that are not known here, or with another text.
+    pub unknown: Vec<String>,
+}
+
+/// The state of a merger, as a checkpoint keeps it.
+#[derive(Default, Serialize, Deserialize)]
+pub struct MergerState {
+    /// First offset of the partials partition not applied yet.
+    pub position: i64,
+    inputs: Vec<Input>,
+    models: BTreeMap<String, (String, SavedModel)>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Input {
+    watermark: Option<i64>,
+    is_idle: bool,
+    as_of: i64,
+    drained: Option<i64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct SavedModel {
+    windows: SavedWindows,
+    sessions: Option<SavedSessions>,
+    progress: Progress,
+    known: BTreeMap<String, KnownSeries>,
+    series: BTreeMap<String, Series>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    /// The first window that every input partition counts whole; none: all of them.
+    counts_from: Option<i64>,
+    /// Windows that end at or before this are final.
+    final_until: Option<i64>,
+    /// Windows that end at or before this are sealed.
+    sealed_until: Option<i64>,
+}
+
+/// A group that has been seen, and gets zeros when it is silent.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct KnownSeries {
+    group: BTreeMap<String, Option<String>>,
+    last_window: i64,
+}
+
+enum Open {
+    Windows(Windows),
+    Sessions(Box<Sessions>),
+}
+
+struct ModelPanes {
+    open: Open,
+    progress: Progress,
+    known: BTreeMap<String, KnownSeries>,
+    series: BTreeMap<String, Series>,
+}
+
+/// How far a model's windows may be closed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reach {
+    /// Windows that end at or before this are final.
+    final_until: Option<i64>,
+    /// Windows that end at or before this take nothing more.
+    sealed_until: Option<i64>,
+    /// All inputs are quiet: all windows are final.
+    all_idle: bool,
+    /// All inputs have ended: windows that end at or before this are sealed.
+    drained: Option<i64>,
+}
+
+impl Reach {
+    fn is_drained(&self, end: i64) -> bool {
+        self.drained.is_some_and(|until| end <= until)
+    }
+
+    fn is_final(&self, end: i64) -> bool {
+        self.all_idle || self.is_drained(end) || self.final_until.is_some_and(|until| end <= until)
+    }
+
+    fn is_sealed(&self, end: i64) -> bool {
+        self.is_drained(end) || self.sealed_until.is_some_and(|until| end <= until)
+    }
+}
+
+/// Merges the partials of one partition of the partials topic.
+pub struct Merger {
+    // Settings.
+    rules: ClockRules,
+    models: Arc<[LiveModel]>,
+    // Saved in a checkpoint.
+    position: i64,
+    inputs: Vec<Input>,
+    panes: Vec<ModelPanes>,
+}
+
+fn hash(measures: &rows::Measures) -> u64 {
+    xxh3_64(format!("{measures:?}").as_bytes())
+}
+
+impl ModelPanes {
+    fn new(model: &LiveModel) -> Result<Self, ProcessorError> {
+        let open = match &model.window {
+            Window::Grid(_) => Open::Windows(Windows::default()),
+            Window::Session { gap } => Open::Sessions(Box::new(Sessions::new(model, *gap)?)),
+        };
+        Ok(Self { open, progress: Progress::default(), known: BTreeMap::new(), series: BTreeMap::new() })
+    }
+
+    fn restored(model: &LiveModel, saved: SavedModel) -> Result<Self, ProcessorError> {
+        let open = match (&model.window, saved.sessions) {
+            (Window::Session { gap }, Some(sessions)) => {
+                Open::Sessions(Box::new(Sessions::restored(model, *gap, sessions)?))
+            }
+            _ => Open::Windows(Windows::restored(model, saved.windows)?),
+        };
+        Ok(Self { open, progress: saved.progress, known: saved.known, series: saved.series })
+    }
+
+    fn save(&self) -> Result<SavedModel, ProcessorError> {
+        let (windows, sessions) = match &self.open {
+            Open::Windows(windows) => (windows.save()?, None),
+            Open::Sessions(sessions) => (SavedWindows::default(), Some(sessions.save()?)),
+        };
+        let (known, series) = (self.known.clone(), self.series.clone());
+        Ok(SavedModel { windows, sessions, progress: self.progress, known, series })
+    }
+}
+
+impl Merger {
+    /// A merger that has seen nothing.
+    ///
+    /// # Errors
+    /// When Arrow cannot compare a model's group columns.
+    pub fn new(rules: &TimeRules, models: Arc<[LiveModel]>) -> Result<Self, ProcessorError> {
+        let panes = models.iter().map(ModelPanes::new).collect::<Result<_, _>>()?;
+        Ok(Self { rules: rules.into(), models, position: 0, inputs: Vec::new(), panes })
+    }
+
+    /// Columns of the lake table of a model: its panes', `_version`, `_closed_by`.
+    pub fn sealed_schema(model: &LiveModel) -> SchemaRef {
+        rows::sealed_schema(model)
+    }
+
+    /// First offset of the partials partition not applied yet.
+    pub fn position(&self) -> i64 {
+        self.position
+    }
+
+    /// Up to where each model's windows are sealed, for those that have come so far.
+    pub fn sealed_until(&self) -> impl Iterator<Item = (&str, i64)> {
+        let models = self.models.iter().zip(&self.panes);
+        models.filter_map(|(model, panes)| Some((&*model.name, panes.progress.sealed_until?)))
+    }
+
+    /// Begins without a checkpoint where windows of these models have been sealed up to the times given: they are not
+    /// sealed again.
+    pub fn resume_after(&mut self, sealed_until: &BTreeMap<String, i64>) {
+        for (model, panes) in self.models.iter().zip(&mut self.panes) {
+            panes.progress.sealed_until = panes.progress.sealed_until.max(sealed_until.get(&model.name).copied());
+        }
+    }
+
+    /// The first window that a model counts, when it was new in mid-stream.
+    pub fn counts_from(&self, model: &str) -> Option<i64> {
+        let at = self.models.iter().position(|m| m.name == model)?;
+        self.panes[at].progress.counts_from
+    }
+
+    /// What is held of each model that is not sealed: windows or sessions, and bytes.
+    pub fn held(&self) -> impl Iterator<Item = (&str, usize, usize)> {
+        self.models.iter().zip(&self.panes).map(|(model, panes)| match &panes.open {
+            Open::Windows(windows) => (&*model.name, windows.lives.len(), windows.size()),
+            Open::Sessions(sessions) => (&*model.name, sessions.len(), sessions.size()),
+        })
+    }
+
+    /// Goes on from a checkpoint. A model whose text has changed begins anew.
+    ///
+    /// # Errors
+    /// When the states in it do not fit the models.
+    pub fn restore(&mut self, state: MergerState) -> Result<(), ProcessorError> {
+        self.position = state.position;
+        self.inputs = state.inputs;
+        let mut saved = state.models;
+        for (model, panes) in self.models.iter().zip(&mut self.panes) {
+            if let Some((_, saved)) = saved.remove(&model.name).filter(|(print, _)| *print == model.fingerprint) {
+                *panes = ModelPanes::restored(model, saved)?;
+            }
+        }
+        self.begin_new_chains();
+        Ok(())
+    }
+
+    /// Goes on with other models: those whose text is the same keep what they hold.
+    ///
+    /// # Errors
+    /// When Arrow cannot compare a model's group columns.
+    pub fn change_models(&mut self, models: Arc<[LiveModel]>) -> Result<(), ProcessorError> {
+        let mut known: Vec<(&LiveModel, ModelPanes)> = self.models.iter().zip(std::mem::take(&mut self.panes)).collect();
+        for model in models.iter() {
+            let same = known.iter().position(|(k, _)| k.name == model.name && k.fingerprint == model.fingerprint);
+            self.panes.push(match same {
+                Some(at) => known.swap_remove(at).1,
+                None => ModelPanes::new(model)?,
+            });
+        }
+        self.models = models;
+        self.begin_new_chains();
+        Ok(())
+    }
+
+    /// A model over another's rows that is new counts from the first window after those rows that it has missed.
+    fn begin_new_chains(&mut self) {
+        for at in 0..self.models.len() {
+            let progress = self.panes[at].progress;
+            let upstream = self.upstream(at).map(|up| self.panes[up].progress);
+            if let (Some(upstream), None, None) = (upstream, progress.sealed_until, progress.counts_from)
+                && let Window::Grid(grid) = &self.models[at].window
+            {
+                self.panes[at].progress.counts_from =
+                    upstream.sealed_until.or(upstream.counts_from).map(|until| grid.next(grid.last_window(until)));
+            }
+        }
+    }
+
+    fn upstream(&self, at: usize) -> Option<usize> {
+        let name = self.models[at].upstream.as_ref()?;
+        self.models.iter().position(|model| model.name == *name)
+    }
+
+    /// The state to keep in a checkpoint.
+    ///
+    /// # Errors
+    /// When a state cannot be written.
+    pub fn snapshot(&self) -> Result<MergerState, ProcessorError> {
+        let mut models = BTreeMap::new();
+        for (model, panes) in self.models.iter().zip(&self.panes) {
+            models.insert(model.name.clone(), (model.fingerprint.clone(), panes.save()?));
+        }
+        Ok(MergerState { position: self.position, inputs: self.inputs.clone(), models })
+    }
+
+    /// Applies the message at `offset` of the partials partition.
+    ///
+    /// # Errors
+    /// When a model fails.
+    pub fn apply(&mut self, offset: i64, partial: Partial) -> Result<MergeOutput, ProcessorError> {
+        let mut output = MergeOutput::default();
+        self.position = offset + 1;
+        let inputs = usize::try_from(partial.input_partitions).unwrap_or(0).min(1 << 16);
+        if self.inputs.len() < inputs {
+            self.inputs.resize_with(inputs, Input::default);
+        }
+        let Some(input) =
+            usize::try_from(partial.input_partition).ok().and_then(|partition| self.inputs.get_mut(partition))
+        else {
+            return Ok(output);
+        };
+        // Replayed: everything up to a newer offset is known.
+        let is_old = partial.as_of_offset < input.as_of;
+        input.as_of = input.as_of.max(partial.as_of_offset);
+        match partial.kind {
+            PartialKind::Panes => {
+                self.take_panes(partial, is_old, &mut output)?;
+                return Ok(output);
+            }
+            PartialKind::Watermark => {
+                input.watermark = input.watermark.max(partial.watermark);
+                if !is_old {
+                    input.is_idle = false;
+                }
+                self.advance(offset, "watermark", &mut output)?;
+            }
+            PartialKind::Idle => {
+                input.is_idle |= !is_old;
+                self.advance(offset, "idle", &mut output)?;
+            }
+            PartialKind::Drained => {
+                input.drained = input.drained.max(partial.watermark);
+                self.advance(offset, "drained", &mut output)?;
+            }
+        }
+        Ok(output)
+    }
+
+    fn take_panes(&mut self, partial: Partial, is_old: bool, output: &mut MergeOutput) -> Result<(), ProcessorError> {
+        let Some(name) = partial.model else { return Ok(()) };
+        let known = |m: &LiveModel| m.name == name && partial.fingerprint.as_deref() == Some(&*m.fingerprint);
+        let Some(at) = self.models.iter().position(known) else {
+            output.unknown.push(name);
+            return Ok(());
+        };
+        let (model, panes) = (&self.models[at], &mut self.panes[at]);
+        if partial.counts_from > panes.progress.counts_from {
+            panes.progress.counts_from = partial.counts_from;
+            if let (Open::Windows(windows), Some(from)) = (&mut panes.open, partial.counts_from) {
+                windows.forget_before(from);
+            }
+        }
+        // Without panes it only said from when on the model counts.
+        let Some(bytes) = partial.panes else { return Ok(()) };
+        let progress = panes.progress;
+        let too_late = match (&mut panes.open, &model.window, partial.watermark) {
+            (Open::Windows(windows), Window::Grid(grid), Some(slice)) => {
+                if progress.counts_from.is_some_and(|from| slice < from) {
+                    return Ok(());
+                }
+                let states = arrow_bytes::from_bytes(&bytes, &model.state_schema)?;
+                let part = Part {
+                    input_partition: partial.input_partition,
+                    as_of: partial.as_of_offset,
+                    part: usize::try_from(partial.part).unwrap_or(usize::MAX),
+                    parts: usize::try_from(partial.parts).unwrap_or(0),
+                    states,
+                };
+                let is_open = |start: i64| {
+                    progress.sealed_until.is_none_or(|sealed| grid.end(start) > sealed)
+                        && progress.counts_from.is_none_or(|from| start >= from)
+                };
+                usize::from(!windows.take(grid, slice, part, is_open))
+            }
+            (Open::Sessions(sessions), _, _) => {
+                let fragments = arrow_bytes::from_bytes(&bytes, &fragment_schema(model))?;
+                sessions.take(partial.input_partition, partial.as_of_offset, fragments, progress.sealed_until)?
+            }
+            _ => 0,
+        };
+        // A replay of what was merged before the window was sealed is expected, and says nothing new.
+        if too_late > 0 && !is_old {
+            output.after_seal.push((name, too_late));
+        }
+        Ok(())
+    }
+
+    /// Closes, corrects and seals what the inputs' watermarks allow now.
+    fn advance(&mut self, sequence: i64, cause: &str, output: &mut MergeOutput) -> Result<(), ProcessorError> {
+        let reach = self.reach();
+        let mut reaches: Vec<Reach> = Vec::with_capacity(self.models.len());
+        // Every model comes after the one it reads from, and finds that one's sealed rows in the output.
+        for at in 0..self.models.len() {
+            let mine = match self.upstream(at) {
+                None => reach,
+                Some(up) => {
+                    let mine = self.reach_over(at, up, reaches[up]);
+                    self.count_rows(at, up, sequence, output)?;
+                    mine
+                }
+            };
+            reaches.push(mine);
+            match &self.panes[at].open {
+                Open::Windows(_) => self.close_windows(at, mine, sequence, cause, output)?,
+                Open::Sessions(_) => self.close_sessions(at, mine, sequence, cause, output)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// How far windows over events may be closed.
+    fn reach(&self) -> Reach {
+        let active = self.inputs.iter().filter(|i| !i.is_idle);
+        let watermark = match active.clone().next() {
+            Some(_) => active.map(|i| i.watermark).min().flatten(),
+            None => self.inputs.iter().filter_map(|i| i.watermark).min(),
+        };
+        // A quiet partition does not hold up numbers, but it holds up their end for a while: what it brings when it
+        // comes back is not late by its own watermark, and must still find its window.
+        let slowest = self.inputs.iter().filter_map(|i| i.watermark).min();
+        let sealing = watermark.zip(slowest).map(|(w, slowest)| w.min(slowest.max(w.saturating_sub(IDLE_HOLD))));
+        Reach {
+            final_until: watermark,
+            sealed_until: sealing.map(|watermark| self.rules.sealed_until(watermark)),
+            all_idle: self.inputs.iter().all(|i| i.is_idle),
+            drained: self.inputs.iter().map(|i| i.drained).min().flatten(),
+        }
+    }
+
+    /// How far windows over the rows of another model may be closed, when that one's reach is `over`.
+    fn reach_over(&self, at: usize, upstream: usize, over: Reach) -> Reach {
+        if !self.models[at].by_start {
+            // A row that ends in such a window is sealed, or final, when the window ends there.
+            return over;
+        }
+        // No row that is open, or still to come, may begin before.
+        let (back, first_open) = match (&self.models[upstream].window, &self.panes[upstream].open) {
+            (Window::Grid(grid), Open::Windows(windows)) => (grid.size(), windows.lives.keys().next().copied()),
+            (_, Open::Sessions(sessions)) => (0, sessions.first_start()),
+            _ => (0, None),
+        };
+        let held = |until: Option<i64>| {
+            until.map(|until| until.saturating_sub(back).min(first_open.unwrap_or(i64::MAX)))
+        };
+        Reach { final_until: held(over.final_until), sealed_until: held(over.sealed_until), ..over }
+    }
+
+    /// Counts the rows of another model that have been sealed just now.
+    fn count_rows(
+        &mut self,
+        at: usize,
+        upstream: usize,
+        sequence: i64,
+        output: &mut MergeOutput,
+    ) -> Result<(), ProcessorError> {
+        let model = &self.models[at];
+        let columns: Vec<usize> = (0..self.models[upstream].pane_schema().fields().len()).collect();
+        let progress = self.panes[at].progress;
+        let (Window::Grid(grid), Open::Windows(windows)) = (&model.window, &mut self.panes[at].open) else {
+            return Ok(());
+        };
+        let of_model = |e| ProcessorError::of(model, e);
+        let mut too_late = 0;
+        for sealed in output.sealed.iter().filter(|sealed| sealed.model == upstream) {
+            let rows = sealed.rows.project(&columns)?;
+            for (slice, rows) in model.evaluate_slices(&rows).map_err(of_model)? {
+                if progress.counts_from.is_some_and(|from| slice < from) {
+                    continue;
+                }
+                let open: Vec<i64> = grid
+                    .windows(slice)
+                    .into_iter()
+                    .filter(|start| progress.sealed_until.is_none_or(|sealed| grid.end(*start) > sealed))
+                    .filter(|start| progress.counts_from.is_none_or(|from| *start >= from))
+                    .collect();
+                if open.is_empty() {
+                    too_late += rows.rows;
+                    continue;
+                }
+                let mut panes = Panes::new(model).map_err(of_model)?;
+                panes.update(&rows, usize::MAX).map_err(of_model)?;
+                windows.add(model, slice, sequence, panes).map_err(of_model)?;
+                for start in open {
+                    windows.lives.entry(start).or_default().is_dirty = true;
+                }
+            }
+        }
+        if too_late > 0 {
+            output.after_seal.push((model.name.clone(), too_late));
+        }
+        Ok(())
+    }
+
+    fn close_windows(
+        &mut self,
+        at: usize,
+        reach: Reach,
+        sequence: i64,
+        cause: &str,
+        output: &mut MergeOutput,
+    ) -> Result<(), ProcessorError> {
+        let models = self.models.clone();
+        let Window::Grid(grid) = &models[at].window else { return Ok(()) };
+        if let Some(until) = reach.final_until {
+            self.fill_gaps(at, grid, until);
+        }
+        let Open::Windows(windows) = &self.panes[at].open else { return Ok(()) };
+        let starts: Vec<i64> =
+            windows.lives.keys().copied().take_while(|start| {
+                let end = grid.end(*start);
+                // Later windows end later.
+                reach.is_final(end) || reach.is_sealed(end)
+            }).collect();
+        for start in starts {
+            self.close(at, grid, start, reach, (sequence, cause), output)?;
+        }
+        Ok(())
+    }
+
+    /// Makes windows for the silent time between the last final window and the watermark.
+    fn fill_gaps(&mut self, at: usize, grid: &Grid, watermark: i64) {
+        let panes = &mut self.panes[at];
+        let Open::Windows(windows) = &mut panes.open else { return };
+        // The first window that is not over.
+        let reached = grid.windows(watermark).last().copied().unwrap_or_else(|| grid.last_window(watermark));
+        let Some(from) = panes.progress.final_until.replace(panes.progress.final_until.unwrap_or(reached).max(reached))
+        else {
+            return;
+        };
+        if panes.known.is_empty() || (reached - from) / grid.slide() > ZERO_WINDOWS_MAX {
+            return;
+        }
+        let (sealed, counts_from) = (panes.progress.sealed_until, panes.progress.counts_from);
+        let mut start = from;
+        while start < reached {
+            if sealed.is_none_or(|sealed| grid.end(start) > sealed) && counts_from.is_none_or(|from| start >= from) {
+                windows.lives.entry(start).or_default();
+            }
+            start = grid.next(start);
+        }
+    }
+
+    fn close(
+        &mut self,
+        at: usize,
+        grid: &Grid,
+        start: i64,
+        reach: Reach,
+        (sequence, cause): (i64, &str),
+        output: &mut MergeOutput,
+    ) -> Result<(), ProcessorError> {
+        let models = self.models.clone();
+        let model = &models[at];
+        let end = grid.end(start);
+        let is_sealed = reach.is_sealed(end);
+        let completeness = completeness(&self.inputs, end);
+        let Open::Windows(windows) = &mut self.panes[at].open else { return Ok(()) };
+        let Some(life) = windows.lives.get_mut(&start) else { return Ok(()) };
+        let first_time = life.closed_by.is_none();
+        let closed_by = life.closed_by.get_or_insert_with(|| cause.to_owned()).clone();
+        // Rows of another model are counted when they are sealed; until this window is, what is final stands in for
+        // what will be, once when it closes and again when the stream falls quiet.
+        let is_chain = model.upstream.is_some();
+        let is_news = first_time || is_sealed || (life.is_dirty && (!is_chain || reach.all_idle));
+        if !is_news {
+            return Ok(());
+        }
+        life.is_dirty = false;
+        let more = match is_chain && !is_sealed {
+            true => self.final_rows_in(at, grid, start, reach)?,
+            false => None,
+        };
+        let panes = &mut self.panes[at];
+        let Open::Windows(windows) = &mut panes.open else { return Ok(()) };
+        let rows = windows.merged(model, grid, start, more).map_err(|e| ProcessorError::of(model, e))?;
+        let mut merged = rows::read(model, &rows)?;
+        let zero_series_max =
+            if model.header.detect.is_empty() { ZERO_SERIES_MAX } else { ZERO_SERIES_MAX_WATCHED };
+        remember(&mut panes.known, &merged, start, grid.slide(), zero_series_max + 1);
+        for (key, series) in panes.known.iter().take_while(|_| panes.known.len() <= zero_series_max) {
+            merged.entry(key.clone()).or_insert_with(|| (series.group.clone(), zeros(model)));
+        }
+        let Some(life) = windows.lives.get_mut(&start) else { return Ok(()) };
+        for (key, (group, measures)) in &merged {
+            let (said, is_new) = Published::next(life.published.get(key), hash(measures));
+            life.published.insert(key.clone(), said);
+            if (is_new || is_sealed) && model.header.publish == Publish::Store {
+                output.kpis.push(Kpi {
+                    id: Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), group),
+                    model: model.name.clone(),
+                    window_start: EventTime::new(start),
+                    window_end: EventTime::new(end),
+                    group: group.clone(),
+                    measures: measures.clone(),
+                    state: state_of(is_sealed, said.version),
+                    version: said.version,
+                    sequence,
+                    closed_by: Some(closed_by.clone()),
+                    completeness,
+                });
+            }
+        }
+        let versions = (0..rows.num_rows())
+            .map(|row| Ok(life.published.get(&group_key(&group_of(model, &rows, row)?)).map_or(1, |p| p.version)))
+            .collect::<Result<_, ProcessorError>>()?;
+        if is_sealed {
+            if rows.num_rows() > 0 {
+                output.sealed.push(SealedRows { model: at, rows: sealed_rows(model, &rows, versions, &closed_by)? });
+            }
+            windows.seal(grid, start);
+            panes.progress.sealed_until = panes.progress.sealed_until.max(Some(end));
+        }
+        // A window cut off by the end of the input is no evidence of anything.
+        if first_time && cause != "drained" {
+            self.show_detectors(at, (start, end), &merged, output);
+        }
+        Ok(())
+    }
+
+    fn show_detectors(&mut self, at: usize, (start, end): (i64, i64), rows: &Rows, output: &mut MergeOutput) {
+        let inputs = self.inputs.iter().enumerate();
+        let origin: Vec<OffsetSpan> =
+            inputs.map(|(partition, input)| OffsetSpan { partition: partition as i32, upto: input.as_of }).collect();
+        let (model, panes) = (&self.models[at], &mut self.panes[at]);
+        let known = &panes.known;
+        panes.series.retain(|key, s| {
+            s.firing.is_some() || key.split_once('#').is_some_and(|(_, group)| known.contains_key(group))
+        });
+        let mut verdict = Verdict::default();
+        let seen = Seen { start, end, rows, origin: &origin };
+        for spec in &model.header.detect {
+            watch(model, spec, &seen, &mut panes.series, &mut verdict);
+        }
+        output.alerts.extend(verdict.alerts);
+        output.scores.extend(verdict.scores);
+    }
+
+    /// The panes of another model that are final, not sealed, and in this window: counted as if they were sealed.
+    fn final_rows_in(
+        &self,
+        at: usize,
+        grid: &Grid,
+        start: i64,
+        reach: Reach,
+    ) -> Result<Option<Panes>, ProcessorError> {
+        let Some(upstream) = self.upstream(at) else { return Ok(None) };
+        let model = &self.models[at];
+        let of_model = |e| ProcessorError::of(model, e);
+        let mut panes = Panes::new(model).map_err(of_model)?;
+        for rows in self.final_rows(upstream, reach)? {
+            for (slice, rows) in model.evaluate_slices(&rows).map_err(of_model)? {
+                if start <= slice && slice < grid.end(start) {
+                    panes.update(&rows, usize::MAX).map_err(of_model)?;
+                }
+            }
+        }
+        Ok((panes.len() > 0).then_some(panes))
+    }
+
+    /// All rows of a model that are final and not sealed.
+    fn final_rows(&self, at: usize, reach: Reach) -> Result<Vec<RecordBatch>, ProcessorError> {
+        let (model, panes) = (&self.models[at], &self.panes[at]);
+        match (&panes.open, &model.window) {
+            (Open::Sessions(sessions), _) => {
+                let until = if reach.all_idle { None } else { Some(reach.final_until.unwrap_or(i64::MIN)) };
+                Ok(vec![sessions.all_final(model, until, panes.progress.counts_from)?])
+            }
+            (Open::Windows(windows), Window::Grid(grid)) => {
+                let starts = windows.lives.keys().filter(|start| reach.is_final(grid.end(**start)));
+                let rows = starts.map(|start| {
+                    let more = self.final_rows_in(at, grid, *start, reach)?;
+                    windows.merged(model, grid, *start, more).map_err(|e| ProcessorError::of(model, e))
+                });
+                rows.collect()
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn close_sessions(
+        &mut self,
+        at: usize,
+        reach: Reach,
+        sequence: i64,
+        cause: &str,
+        output: &mut MergeOutput,
+    ) -> Result<(), ProcessorError> {
+        let model = &self.models[at];
+        let panes = &mut self.panes[at];
+        let counts_from = panes.progress.counts_from;
+        let Open::Sessions(sessions) = &mut panes.open else { return Ok(()) };
+        let sealed_until = reach.sealed_until.max(reach.drained);
+        if sealed_until > panes.progress.sealed_until {
+            panes.progress.sealed_until = sealed_until;
+            let sealed = sessions.seal(model, sealed_until, counts_from)?;
+            let versions = tell(model, sessions, &sealed, true, (sequence, cause), &self.inputs, output)?;
+            if sealed.rows.num_rows() > 0 {
+                let rows = sealed_rows(model, &sealed.rows, versions, cause)?;
+                output.sealed.push(SealedRows { model: at, rows });
+            }
+        }
+        if model.header.publish == Publish::Store && (reach.all_idle || reach.final_until.is_some()) {
+            let final_until = if reach.all_idle { None } else { reach.final_until };
+            let closed = sessions.newly_final(model, final_until, counts_from)?;
+            tell(model, sessions, &closed, false, (sequence, cause), &self.inputs, output)?;
+        }
+        Ok(())
+    }
+
+    /// The open windows as they stand now: numbers that still grow. Call it as often as readers like.
+    /// A session has no provisional pane: where it ends is what is not known yet.
+    ///
+    /// # Errors
+    /// When a model fails.
+    pub fn provisional(&mut self) -> Result<Vec<Kpi>, ProcessorError> {
+        let mut kpis = Vec::new();
+        for (model, panes) in self.models.iter().zip(&mut self.panes) {
+            let (Open::Windows(windows), Window::Grid(grid)) = (&mut panes.open, &model.window) else { continue };
+            if model.header.publish == Publish::Lake {
+                continue;
+            }
+            let dirty = windows.lives.iter_mut().filter(|(_, life)| life.is_dirty && life.closed_by.is_none());
+            let dirty: Vec<i64> = dirty.map(|(start, life)| {
+                life.is_dirty = false;
+                *start
+            }).collect();
+            for start in dirty {
+                let rows = windows.merged(model, grid, start, None).map_err(|e| ProcessorError::of(model, e))?;
+                let end = grid.end(start);
+                for (group, measures) in rows::read(model, &rows)?.into_values() {
+                    kpis.push(Kpi {
+                        id: Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), &group),
+                        model: model.name.clone(),
+                        window_start: EventTime::new(start),
+                        window_end: EventTime::new(end),
+                        group,
+                        measures,
+                        state: PaneState::Provisional,
+                        version: 0,
+                        sequence: self.position,
+                        closed_by: None,
+                        completeness: completeness(&self.inputs, end),
+                    });
+                }
+            }
+        }
+        Ok(kpis)
+    }
+
+    /// Alerts that fire now: model, severity and how many.
+    pub fn firing(&self) -> BTreeMap<(String, String), usize> {
+        let mut firing = BTreeMap::new();
+        for (model, panes) in self.models.iter().zip(&self.panes) {
+            for spec in &model.header.detect {
+                let severity = format!("{:?}", spec.severity).to_lowercase();
+                let prefix = series_prefix(spec);
+                let count =
+                    panes.series.iter().filter(|(key, s)| key.starts_with(&prefix) && s.firing.is_some()).count();
+                *firing.entry((model.name.clone(), severity)).or_insert(0) += count;
+            }
+        }
+        firing
+    }
+}
+
+/// Publishes sessions that are final or sealed, and takes back what turned out to be none. Gives the rows' versions.
+fn tell(
+    model: &LiveModel,
+    sessions: &mut Sessions,
+    panes: &SessionPanes,
+    are_sealed: bool,
+    (sequence, cause): (i64, &str),
+    inputs: &[Input],
+    output: &mut MergeOutput,
+) -> Result<Vec<i32>, ProcessorError> {
+    if model.header.publish == Publish::Lake {
+        return Ok(vec![1; panes.rows.num_rows()]);
+    }
+    let bound = |column: usize, row: usize| panes.rows.column(column).as_primitive::<TimestampMillisecondType>().value(row);
+    let mut versions = Vec::with_capacity(panes.rows.num_rows());
+    for row in 0..panes.rows.num_rows() {
+        let (start, end) = (bound(0, row), bound(1, row));
+        let (group, measures) = (group_of(model, &panes.rows, row)?, measures_of(model, &panes.rows, row)?);
+        let id = Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), &group);
+        let (said, is_new) = sessions.say(panes, row, &id, hash(&measures));
+        versions.push(said.version);
+        if is_new || are_sealed {
+            output.kpis.push(Kpi {
+                id,
+                model: model.name.clone(),
+                window_start: EventTime::new(start),
+                window_end: EventTime::new(end),
+                group,
+                measures,
+                state: state_of(are_sealed, said.version),
+                version: said.version,
+                sequence,
+                closed_by: Some(cause.to_owned()),
+                completeness: completeness(inputs, end),
+            });
+        }
+    }
+    let key = |(id, start)| KpiKey { id, model: model.name.clone(), window_start: EventTime::new(start) };
+    output.retracted.extend(sessions.retract(panes, are_sealed).into_iter().map(key));
+    Ok(versions)
+}
+
+fn state_of(is_sealed: bool, version: i32) -> PaneState {
+    match (is_sealed, version) {
+        (true, _) => PaneState::Sealed,
+        (false, 1) => PaneState::Final,
+        (false, _) => PaneState::Corrected,
+    }
+}
+
+/// Share of the input partitions whose watermark passed `end`.
+fn completeness(inputs: &[Input], end: i64) -> f64 {
+    let past = |i: &&Input| i.is_idle || i.watermark.is_some_and(|w| w >= end) || i.drained.is_some_and(|d| d >= end);
+    inputs.iter().filter(past).count() as f64 / inputs.len().max(1) as f64
+}
+
+fn remember(known: &mut BTreeMap<String, KnownSeries>, rows: &Rows, start: i64, slide: i64, most: usize) {
+    for (key, (group, _)) in rows {
+        if let Some(series) = known.get_mut(key) {
+            series.last_window = series.last_window.max(start);
+        } else if known.len() < most {
+            known.insert(key.clone(), KnownSeries { group: group.clone(), last_window: start });
+        }
+    }
+    known.retain(|_, series| series.last_window >= start - KNOWN_WINDOWS * slide);
+}
