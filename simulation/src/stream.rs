@@ -12,8 +12,8 @@ use arrow::{
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use sluice_events::{
-    Event, EventDecoder, EventTime, Kpi, LogTime, Money, Offset, PaneState, Partial, RecordBuffer, Records, Schemas,
-    Validation, encode_event,
+    Event, EventDecoder, EventFormat, EventTime, Kpi, LogTime, Money, Offset, PaneState, Partial, RecordBuffer,
+    Records, Schemas, Validation, encode_event,
 };
 use sluice_stream_processor::{
     LiveModel, Merger, MergerState, PartitionWorker, WorkerState, decode_checkpoint, encode_checkpoint,
@@ -80,7 +80,7 @@ impl Stream {
             Input {
                 records: Records::contiguous(Offset::new(0), buffer),
                 worker: PartitionWorker::new("events", partition as i32, count, &rules(), models.clone()),
-                decoder: EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20),
+                decoder: EventDecoder::new("events", EventFormat::Avro, Arc::new(Schemas::shipped()), 1 << 20),
                 checkpoint: None,
                 late: BTreeMap::new(),
                 duplicates: BTreeMap::new(),

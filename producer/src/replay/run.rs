@@ -9,7 +9,7 @@ use super::{
 use crate::{Clock, ProducerError, ProducerTopics, Progress, Sent, outbox::Outbox, pace::Pace};
 use serde::Serialize;
 use sluice_event_log::EventLog;
-use sluice_events::{DeadLetter, EventFields, EventTime, Partition, Reason, Refusal, Stage, encode_event};
+use sluice_events::{DeadLetter, EventFields, EventTime, Partition, Reason, Refusal, Stage};
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -224,7 +224,7 @@ impl Replay<'_> {
                         return Ok(());
                     }
                     self.value.clear();
-                    encode_event(&event, self.topics.event_schema_id, &mut self.value);
+                    self.topics.event_encoder.encode(&event, &mut self.value);
                     let mut digits = [0; 20];
                     let headers = headers(place.name, line.number, &mut digits);
                     self.events.push(partition, Some(key), &self.value, &headers)?;
