@@ -8,7 +8,7 @@
 
 use arrow::array::RecordBatch;
 use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
-use sluice_events::{EventDecoder, Offset, Partition, Records, Schemas, ValidationRules};
+use sluice_events::{EventDecoder, EventFormat, Offset, Partition, Records, Schemas, ValidationRules};
 use sluice_sinks::lake::{Bucket, DatePartition, Lake, LakeConfig, LakeTable, S3Config, TableSpec};
 use sluice_stream_processor::{LiveModel, PartitionWorker, TimeRules};
 use std::{
@@ -133,7 +133,7 @@ fn parts(log: &Path, lake: &Path) -> Vec<(&'static str, Duration)> {
     let validation = ValidationRules { max_future_skew: Duration::from_secs(86_400) };
     for partition in 0..PARTITIONS {
         let mut reader = log.reader("events", Partition::new(partition), Offset::new(0)).expect("a reader");
-        let mut decoder = EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20);
+        let mut decoder = EventDecoder::new("events", EventFormat::Avro, Arc::new(Schemas::shipped()), 1 << 20);
         let mut worker = PartitionWorker::new("events", partition as i32, PARTITIONS as i32, &rules, models());
         let mut since_partials = Instant::now();
         loop {

@@ -5,14 +5,16 @@
 //! operating system before an append returns and the disk as the fsync policy says.
 
 mod block;
+mod membership;
 mod partition;
 mod reader;
 mod retention;
 mod rhythm;
 
-use crate::{EmbeddedConfig, EventLog, FsyncPolicy, LogError, OffsetRange, PartitionReader};
+use crate::{EmbeddedConfig, EventLog, FsyncPolicy, LogError, Membership, OffsetRange, PartitionReader};
 use fjall::compaction::Leveled;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
+use membership::OnlyMember;
 use partition::{PartitionLog, storage_error};
 use reader::EmbeddedReader;
 use retention::Retention;
@@ -261,5 +263,8 @@ impl EventLog for EmbeddedLog {
             return Err(log.out_of_range(from));
         }
         Ok(Box::new(EmbeddedReader::new(log, from)))
+    }
+    fn join(&self, _group: &str, topic: &str) -> Result<Box<dyn Membership>, LogError> {
+        Ok(Box::new(OnlyMember::new(self.partition_count(topic)?)))
     }
 }

@@ -2,12 +2,15 @@
 //!
 //! One idempotent producer for all topics, one client for questions of metadata, one consumer for each reader.
 //! Readers belong to no consumer group: which offset comes next is ours to say, and no offset is committed here.
+//! A membership is a consumer of its own, which fetches nothing.
 
 mod clients;
+mod membership;
 mod reader;
 
-use crate::{EventLog, KafkaConfig, LogError, OffsetRange, PartitionReader};
+use crate::{EventLog, KafkaConfig, LogError, Membership, OffsetRange, PartitionReader};
 use clients::{Deliveries, Traced};
+use membership::KafkaMembership;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -108,6 +111,10 @@ fn broker_error(bootstrap: &str, deed: impl Into<String>, error: &KafkaError) ->
 }
 
 impl Broker {
+    fn failure(&self, deed: impl Into<String>, message: impl Into<String>) -> LogError {
+        LogError::Broker { bootstrap: self.config.bootstrap.clone(), deed: deed.into(), message: message.into() }
+    }
+
     fn error(&self, deed: impl Into<String>, error: &KafkaError) -> LogError {
         broker_error(&self.config.bootstrap, deed, error)
     }
@@ -246,5 +253,10 @@ impl EventLog for KafkaLog {
             return Err(LogError::OutOfRange { topic: topic.to_owned(), partition, offset: from, start, end });
         }
         Ok(Box::new(KafkaReader::new(Arc::clone(&self.broker), topic, partition, from)?))
+    }
+    fn join(&self, group: &str, topic: &str) -> Result<Box<dyn Membership>, LogError> {
+        // A consumer would wait for a topic that does not exist.
+        self.broker.partition_count(topic)?;
+        Ok(Box::new(KafkaMembership::join(Arc::clone(&self.broker), group, topic)?))
     }
 }

@@ -1,6 +1,6 @@
 //! The trait that both logs keep, and the choice between them.
 
-use crate::{EmbeddedLog, KafkaLog, LogConfig, LogKind};
+use crate::{EmbeddedLog, KafkaLog, LogConfig, LogKind, Membership};
 use sluice_events::{Offset, Partition, RecordBuffer, Records};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -102,6 +102,13 @@ pub trait EventLog: Send + Sync {
     /// # Errors
     /// [`LogError::OutOfRange`] when it does not.
     fn reader(&self, topic: &str, partition: Partition, from: Offset) -> Result<Box<dyn PartitionReader>, LogError>;
+
+    /// Joins the processes that share the partitions of `topic` under the name `group`. In the embedded log, which
+    /// serves one process, every member has all partitions.
+    ///
+    /// # Errors
+    /// [`LogError::UnknownTopic`] when it is missing; when the broker fails.
+    fn join(&self, group: &str, topic: &str) -> Result<Box<dyn Membership>, LogError>;
 }
 
 /// Reads one partition forward.

@@ -4,16 +4,19 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::mocking::MockCluster;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use sluice_event_log::{
-    EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy, KafkaConfig, KafkaLog, LogError, OffsetRange, PartitionReader,
+    AssignmentChange, EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy, KafkaConfig, KafkaLog, LogError, Membership,
+    OffsetRange, PartitionReader,
 };
 use sluice_events::{LogTime, Offset, Partition, RecordBuffer, Records};
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Once};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A log to be tested, with what is needed to tell the two kinds apart.
@@ -153,6 +156,7 @@ conformance! {
     large_values_pass_whole,
     a_record_without_a_time_gets_the_time_it_was_taken,
     an_empty_append_changes_nothing,
+    the_only_member_of_a_group_is_given_every_partition_once,
 }
 
 fn a_topic_is_made_once_and_keeps_its_partitions(bed: &Bed) {
@@ -401,7 +405,194 @@ fn an_empty_append_changes_nothing(bed: &Bed) {
     assert_eq!(bed.log.offsets(&topic, P0).unwrap(), OffsetRange::default());
 }
 
+fn the_only_member_of_a_group_is_given_every_partition_once(bed: &Bed) {
+    let topic = bed.topic("only", 5);
+    append_now(bed, &topic, P0, &values(0..10));
+    assert!(matches!(bed.log.join(&topic, &bed.name("no-such")), Err(LogError::UnknownTopic { .. })));
+    let mut member = bed.log.join(&topic, &topic).unwrap();
+    let deadline = Instant::now() + SOON;
+    let first = loop {
+        assert!(Instant::now() < deadline, "no partition was assigned");
+        if let Some(change) = member.next_change(Duration::from_millis(100)).unwrap() {
+            break change;
+        }
+    };
+    let AssignmentChange::Assigned(mut partitions) = first else { panic!("{first:?}") };
+    partitions.sort_unstable();
+    assert_eq!(partitions, (0..5).map(Partition::new).collect::<Vec<_>>());
+    let asked = Instant::now();
+    assert_eq!(member.next_change(Duration::from_millis(300)).unwrap(), None);
+    assert!(asked.elapsed() >= Duration::from_millis(300), "it waits before it says that nothing changed");
+}
+
 // ---- What only Kafka does.
+
+/// Rebalances within seconds, not within the patience that a busy cluster deserves.
+const LIVELY: [(&str, &str); 2] = [("heartbeat.interval.ms", "500"), ("session.timeout.ms", "6000")];
+
+/// What each member of a group believes to have. Two believing to have the same partition end the test.
+#[derive(Default)]
+struct Beliefs(Mutex<HashMap<Partition, &'static str>>);
+
+impl Beliefs {
+    fn take(&self, name: &'static str, partitions: &[Partition]) {
+        let mut owners = self.0.lock().unwrap();
+        for partition in partitions {
+            let owner = owners.insert(*partition, name);
+            assert_eq!(owner, None, "{name} was given partition {partition} while another had it");
+        }
+    }
+
+    fn give(&self, name: &'static str, partitions: &[Partition]) {
+        let mut owners = self.0.lock().unwrap();
+        partitions.iter().for_each(|partition| assert_eq!(owners.remove(partition), Some(name)));
+    }
+
+    fn give_all(&self, name: &'static str) {
+        self.0.lock().unwrap().retain(|_, owner| *owner != name);
+    }
+
+    fn count(&self, name: &str) -> usize {
+        self.0.lock().unwrap().values().filter(|owner| **owner == name).count()
+    }
+}
+
+/// A member that takes its time to let go, until it is told to stop.
+fn work(log: &dyn EventLog, topic: &str, name: &'static str, beliefs: &Beliefs, stop: &AtomicBool) {
+    let mut member = log.join(topic, topic).unwrap();
+    while !stop.load(Ordering::Relaxed) {
+        match member.next_change(Duration::from_millis(20)).unwrap() {
+            Some(AssignmentChange::Assigned(partitions)) => beliefs.take(name, &partitions),
+            Some(AssignmentChange::Revoked(partitions)) => {
+                std::thread::sleep(Duration::from_millis(700));
+                beliefs.give(name, &partitions);
+                member.released();
+            }
+            Some(AssignmentChange::Lost(partitions)) => panic!("{name} lost {partitions:?}"),
+            None => {}
+        }
+    }
+    beliefs.give_all(name);
+}
+
+#[test]
+fn members_share_the_partitions_and_no_two_ever_have_the_same_one() {
+    Bed::kafka_with(&LIVELY).iter().for_each(members_come_and_go);
+}
+
+#[test]
+fn members_share_the_partitions_by_the_newer_protocol_too() {
+    Bed::kafka_with(&[("group.protocol", "consumer")]).iter().for_each(members_come_and_go);
+}
+
+fn members_come_and_go(bed: &Bed) {
+    let topic = bed.topic("shared", 8);
+    (0..8).for_each(|partition| append_now(bed, &topic, Partition::new(partition), &values(0..100)));
+    let beliefs = Beliefs::default();
+    let [stop_a, stop_b, stop_c] = [const { AtomicBool::new(false) }; 3];
+    let stop = |flag: &AtomicBool| flag.store(true, Ordering::Relaxed);
+    let counts = || ["a", "b", "c"].map(|name| beliefs.count(name));
+    std::thread::scope(|scope| {
+        // A failure must not leave the members working for ever.
+        let all = StopAll([&stop_a, &stop_b, &stop_c]);
+        scope.spawn(|| work(&*bed.log, &topic, "a", &beliefs, &stop_a));
+        eventually("the first member has all partitions", || counts() == [8, 0, 0]);
+        scope.spawn(|| work(&*bed.log, &topic, "b", &beliefs, &stop_b));
+        eventually("two members have the half each", || counts() == [4, 4, 0]);
+        scope.spawn(|| work(&*bed.log, &topic, "c", &beliefs, &stop_c));
+        eventually("three members share", || {
+            let mut counts = counts();
+            counts.sort_unstable();
+            counts == [2, 3, 3]
+        });
+        stop(&stop_b);
+        eventually("two of three go on", || counts() == [4, 0, 4]);
+        stop(&stop_c);
+        eventually("the last has all again", || counts() == [8, 0, 0]);
+        drop(all);
+    });
+}
+
+struct StopAll<'a>([&'a AtomicBool; 3]);
+
+impl Drop for StopAll<'_> {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|flag| flag.store(true, Ordering::Relaxed));
+    }
+}
+
+/// The next change, which must come.
+fn change(member: &mut dyn Membership, within: Duration) -> AssignmentChange {
+    member.next_change(within).unwrap().expect("a change comes in time")
+}
+
+#[test]
+fn a_member_that_leaves_while_it_is_asked_to_release_is_not_waited_for() {
+    let Some(bed) = Bed::kafka_with(&LIVELY) else { return };
+    let topic = bed.topic("leaves", 4);
+    let mut first = bed.log.join(&topic, &topic).unwrap();
+    assert!(matches!(change(&mut *first, SOON), AssignmentChange::Assigned(p) if p.len() == 4));
+    let mut second = bed.log.join(&topic, &topic).unwrap();
+    assert!(matches!(change(&mut *first, SOON), AssignmentChange::Revoked(p) if p.len() == 2));
+    assert_eq!(second.next_change(Duration::from_secs(2)).unwrap(), None, "what is not released is not given");
+    let left = Instant::now();
+    drop(first);
+    assert!(left.elapsed() < Duration::from_secs(5), "leaving took {:?}", left.elapsed());
+    let mut given = 0;
+    while given < 4 {
+        match change(&mut *second, SOON) {
+            AssignmentChange::Assigned(partitions) => given += partitions.len(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_member_cut_off_from_its_group_is_told_that_it_lost_all() {
+    // librdkafka's own broker in this process: a real one would have to be stopped.
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("cut", 4, 1).unwrap();
+    // The broker takes 3 s to make a group: a session must be longer.
+    let impatient =
+        [("heartbeat.interval.ms", "300"), ("session.timeout.ms", "5000"), ("reconnect.backoff.max.ms", "500")];
+    let properties = impatient.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let config = KafkaConfig { bootstrap: cluster.bootstrap_servers(), replication: 1, properties };
+    let log = KafkaLog::connect(&config).unwrap();
+    let mut member = log.join("group", "cut").unwrap();
+    let all = |change| match change {
+        AssignmentChange::Assigned(partitions) | AssignmentChange::Lost(partitions) => partitions.len() == 4,
+        AssignmentChange::Revoked(_) => false,
+    };
+    assert!(all(change(&mut *member, SOON)));
+    cluster.broker_down(1).unwrap();
+    let lost = change(&mut *member, SOON);
+    assert!(matches!(lost, AssignmentChange::Lost(_)) && all(lost));
+    cluster.broker_up(1).unwrap();
+    let again = change(&mut *member, SOON);
+    assert!(matches!(again, AssignmentChange::Assigned(_)) && all(again));
+    cluster.broker_down(1).unwrap();
+    let left = Instant::now();
+    drop(member);
+    assert!(left.elapsed() < SOON, "leaving took {:?}", left.elapsed());
+}
+
+#[test]
+fn partitions_that_are_never_released_are_lost_before_the_group_loses_patience() {
+    let Some(bed) = Bed::kafka_with(&[("session.timeout.ms", "6000"), ("max.poll.interval.ms", "6000")]) else {
+        return;
+    };
+    let topic = bed.topic("never", 2);
+    let mut first = bed.log.join(&topic, &topic).unwrap();
+    assert!(matches!(change(&mut *first, SOON), AssignmentChange::Assigned(p) if p.len() == 2));
+    let mut second = bed.log.join(&topic, &topic).unwrap();
+    let AssignmentChange::Revoked(wanted) = change(&mut *first, SOON) else { panic!("nothing is revoked") };
+    assert_eq!(change(&mut *first, Duration::from_secs(6)), AssignmentChange::Lost(wanted.clone()));
+    assert_eq!(change(&mut *second, SOON), AssignmentChange::Assigned(wanted));
+    // Too late, and of no meaning for a revocation to come.
+    first.released();
+    drop(second);
+    assert!(matches!(change(&mut *first, SOON), AssignmentChange::Assigned(p) if p.len() == 1));
+}
 
 #[test]
 fn a_kafka_reader_whose_records_were_deleted_is_told_what_is_left() {

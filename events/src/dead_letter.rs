@@ -78,7 +78,7 @@ reasons! {
     BadQuantity = "bad_quantity",
     /// A price below 0.
     NegativePrice = "negative_price",
-    /// The line is no JSON object.
+    /// The line or value is no JSON object.
     BadJson = "bad_json",
     /// The line is no CSV record with the header's columns.
     BadCsv = "bad_csv",

@@ -60,4 +60,6 @@ impl Offset {
 impl EventTime {
     /// Ten years after 1970: what is stamped earlier is a broken clock, not a sale.
     pub const EARLIEST: Self = Self(315_532_800_000);
+    /// The end of the year 9999. Beyond it, and as far before 1970, no calendar and no table can hold a time.
+    pub const LATEST: Self = Self(253_402_300_799_999);
 }

@@ -1,7 +1,7 @@
 //! Turns bytes into typed events and Arrow batches, and back.
 //!
 //! In: records of a log partition, lines of a file, the schemas of a registry or of `schemas/`.
-//! Out: Arrow batches of events, dead letters with a reason, Avro bodies in the Confluent wire format.
+//! Out: Arrow batches of events, dead letters with a reason, Avro bodies in the Confluent wire format, JSON objects.
 //! Never: reads a clock or a disk. The registry client is the only part that touches a network.
 
 mod alert;
@@ -9,8 +9,12 @@ mod codec;
 mod dead_letter;
 mod decode;
 mod encode;
+mod encode_json;
 mod event;
+mod event_format;
+mod fields;
 mod instant;
+mod json_fields;
 mod kpi;
 mod money;
 mod partial;
@@ -26,7 +30,10 @@ pub use codec::{CodecError, TopicCodec};
 pub use dead_letter::{DeadLetter, Reason, Stage};
 pub use decode::{DecodeError, Decoded, EventDecoder};
 pub use encode::encode_event;
+pub use encode_json::encode_event_json;
 pub use event::{Event, EventType, event_schema};
+pub use event_format::{EventEncoder, EventFormat};
+pub use fields::{EVENT_COLUMNS, EventFields, REQUIRED_COLUMNS, Refusal};
 pub use instant::{EventTime, LogTime, Offset, Partition};
 pub use kpi::{Kpi, KpiKey, Measure, PaneState};
 pub use money::{Money, MoneyError};

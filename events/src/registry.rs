@@ -116,11 +116,11 @@ impl Schemas {
     }
 
     /// Registers the schemas under `<topic>-value` at the registry, or takes the shipped ids when none is configured.
-    /// `topic_of` says what a subject's topic is called.
+    /// `topic_of` says what a subject's topic is called; none when its values are not Avro, and nothing is registered.
     ///
     /// # Errors
     /// When the registry does not answer or refuses a schema.
-    pub fn open(config: &RegistryConfig, topic_of: impl Fn(Subject) -> String) -> Result<Self, RegistryError> {
+    pub fn open(config: &RegistryConfig, topic_of: impl Fn(Subject) -> Option<String>) -> Result<Self, RegistryError> {
         let mut schemas = Self::shipped();
         if config.url.is_empty() {
             return Ok(schemas);
@@ -128,7 +128,8 @@ impl Schemas {
         let registry = Registry::new(config);
         let mut met = HashMap::new();
         for (subject, entry) in &mut schemas.subjects {
-            entry.id = registry.register(&format!("{}-value", topic_of(*subject)), &entry.text)?;
+            let Some(topic) = topic_of(*subject) else { continue };
+            entry.id = registry.register(&format!("{topic}-value"), &entry.text)?;
             met.insert(entry.id, entry.text.clone());
         }
         Ok(Self { registry: Some(registry), subjects: schemas.subjects, met: Mutex::new(met) })
@@ -300,8 +301,8 @@ mod tests {
         (RegistryConfig { url, ..RegistryConfig::default() }, asked)
     }
 
-    fn topic(subject: Subject) -> String {
-        format!("shop-{subject:?}").to_lowercase()
+    fn topic(subject: Subject) -> Option<String> {
+        Some(format!("shop-{subject:?}").to_lowercase())
     }
 
     #[test]
@@ -330,6 +331,15 @@ mod tests {
         let asked = asked.lock().unwrap();
         assert_eq!(asked.iter().filter(|r| *r == "GET /schemas/ids/71").count(), 1, "{asked:?}");
         assert_eq!(asked.iter().filter(|r| r.starts_with("POST")).count(), 5, "{asked:?}");
+    }
+
+    #[test]
+    fn a_topic_that_is_not_avro_has_no_schema_at_the_registry() {
+        let (config, asked) = registry(|_, _| (200, r#"{"id": 7}"#.to_owned()));
+        Schemas::open(&config, |subject| topic(subject).filter(|_| subject != Subject::Events)).unwrap();
+        let asked = asked.lock().unwrap();
+        assert_eq!(asked.len(), 4, "{asked:?}");
+        assert!(!asked.iter().any(|r| r.contains("shop-events")), "{asked:?}");
     }
 
     #[test]

@@ -3,11 +3,10 @@
 //! The Arrow decoder appends column by column and cannot take a half-read row back, so each body is walked first:
 //! what passes here decodes, what does not is a dead letter with the reason found.
 
-use crate::{EventType, Money, Reason};
+use crate::{EventTime, EventType, Money, Reason};
 use apache_avro::Schema;
 
-/// The end of the year 9999, and as far before 1970.
-const MILLIS_MAX: u64 = 253_402_300_799_999;
+const MILLIS_MAX: u64 = EventTime::LATEST.get().unsigned_abs();
 
 /// A writer's schema, compiled to what the walk needs.
 #[derive(Debug)]
@@ -115,7 +114,6 @@ impl Structure {
                 Ok(symbol) if symbol < *symbols => Ok(()),
                 _ => Err(Reason::Malformed),
             },
-            // Beyond, no calendar and no table can hold it.
             Self::EventTime(per_milli) => match (number(rest)? / per_milli).unsigned_abs() {
                 0..=MILLIS_MAX => Ok(()),
                 _ => Err(Reason::BadTime),

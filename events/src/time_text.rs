@@ -14,10 +14,12 @@ pub struct TimeTextError(pub String);
 /// epoch seconds and milliseconds, and Excel's day numbers of the 1900 system. Without a zone: UTC.
 ///
 /// # Errors
-/// When the text is none of these. Month-first dates are not read: they cannot be told from day-first ones.
+/// When the text is none of these, or beyond [`EventTime::LATEST`]. Month-first dates are not read: they cannot be told
+/// from day-first ones.
 pub fn parse_event_time(text: &str) -> Result<EventTime, TimeTextError> {
     let text = text.trim();
-    read(text).map(EventTime::new).ok_or_else(|| TimeTextError(text.to_owned()))
+    let held = |millis: &i64| millis.unsigned_abs() <= EventTime::LATEST.get().unsigned_abs();
+    read(text).filter(held).map(EventTime::new).ok_or_else(|| TimeTextError(text.to_owned()))
 }
 
 fn read(text: &str) -> Option<i64> {
@@ -92,7 +94,16 @@ mod tests {
         ] {
             assert_eq!(parse_event_time(text).map(EventTime::get), Ok(expected), "{text}");
         }
-        for text in ["", "yesterday", "2024-13-01", "03/31/2024", "31/02/2024", "12", "2024-03-01T25:00:00Z"] {
+        for text in [
+            "",
+            "yesterday",
+            "2024-13-01",
+            "03/31/2024",
+            "31/02/2024",
+            "12",
+            "2024-03-01T25:00:00Z",
+            "+10000-01-01T00:00:00+0000",
+        ] {
             assert!(parse_event_time(text).is_err(), "{text}");
         }
     }

@@ -3,7 +3,7 @@
 //! `cargo bench -p sluice-producer` measures; `cargo test --benches` runs the same tiny.
 
 use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
-use sluice_events::{DeadLetter, EventTime, LogTime, Schemas, Subject, TopicCodec};
+use sluice_events::{DeadLetter, EventEncoder, EventFormat, EventTime, LogTime, Schemas, Subject, TopicCodec};
 use sluice_producer::{
     NoProgress, ProducerTopics, ReplayConfig, SimulateConfig, Simulation, SimulationPlan, SystemClock, replay, simulate,
 };
@@ -42,7 +42,7 @@ fn topics() -> ProducerTopics {
     ProducerTopics {
         events: "events".into(),
         dead_letters: "dead-letters".into(),
-        event_schema_id: schemas.subject(Subject::Events).id,
+        event_encoder: EventEncoder::new(EventFormat::Avro, &schemas),
         dead_letter_codec: TopicCodec::<DeadLetter>::new(schemas.subject(Subject::DeadLetters)),
     }
 }
@@ -63,7 +63,7 @@ fn open(dir: &Path) -> EmbeddedLog {
 
 fn made_and_encoded(events: u64) {
     let began = Instant::now();
-    let mut simulation = Simulation::new(&plan(events), 1);
+    let mut simulation = Simulation::new(&plan(events), EventEncoder::Avro { schema_id: 1 });
     let opened = began.elapsed();
     let began = Instant::now();
     let (mut records, mut bytes, mut hash) = (0, 0, Xxh3::new());

@@ -1,7 +1,7 @@
 //! Brings events into the event log: from a simulated shop or from recorded files.
 //!
 //! In: a seed and knobs, a scenario, NDJSON and CSV files, a clock, a stop flag.
-//! Out: Avro records in the topics `events` and `dead-letters`; labels of the injected anomalies; `clients.csv` and `achats.csv`.
+//! Out: records in the topics `events` (Avro or JSON) and `dead-letters`; labels of the injected anomalies; `clients.csv` and `achats.csv`.
 //! Never: reads the wall clock itself, draws a number that the seed does not fix, or drops a line without a dead letter.
 
 mod clock;

@@ -1,15 +1,14 @@
 //! Recorded events, sent again as they were.
 //!
-//! `source` opens a file, `lines` cuts it, `ndjson` and `csv_rows` find the fields of a line, `fields` makes an event of
-//! them or says why not, `resume` finds what the log has already, `run` does the sending.
+//! `source` opens a file, `lines` cuts it, `csv_rows` finds the fields of a CSV record (those of a JSON line are found in
+//! `events`, where they become an event or the reason why not), `resume` finds what the log has already, `run` does the
+//! sending.
 //!
 //! Invariant: whether and where a line goes depends on its bytes and the number of partitions alone, and every partition
 //! gets its lines in file order. So the last position found in a partition says exactly which of its lines are there.
 
 mod csv_rows;
-mod fields;
 mod lines;
-mod ndjson;
 mod resume;
 mod run;
 mod source;

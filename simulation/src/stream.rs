@@ -12,8 +12,8 @@ use arrow::{
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use sluice_events::{
-    Event, EventDecoder, EventTime, Kpi, LogTime, Money, Offset, PaneState, Partial, RecordBuffer, Records, Schemas,
-    Validation, encode_event,
+    Event, EventDecoder, EventFormat, EventTime, Kpi, LogTime, Money, Offset, PaneState, Partial, RecordBuffer,
+    Records, Schemas, Validation, encode_event,
 };
 use sluice_stream_processor::{
     LiveModel, Merger, MergerState, PartitionWorker, WorkerState, decode_checkpoint, encode_checkpoint,
@@ -79,8 +79,9 @@ impl Stream {
             events.iter().for_each(|event| record(event, &mut buffer));
             Input {
                 records: Records::contiguous(Offset::new(0), buffer),
-                worker: PartitionWorker::new("events", (partition as i32, count), &rules(), &limits(), models.clone()).unwrap(),
-                decoder: EventDecoder::new("events", Arc::new(Schemas::shipped()), 1 << 20),
+                worker: PartitionWorker::new("events", (partition as i32, count), &rules(), &limits(), models.clone())
+                    .unwrap(),
+                decoder: EventDecoder::new("events", EventFormat::Avro, Arc::new(Schemas::shipped()), 1 << 20),
                 checkpoint: None,
                 late: BTreeMap::new(),
                 duplicates: BTreeMap::new(),
@@ -164,7 +165,8 @@ impl Stream {
     fn crash_worker(&mut self, at: usize) {
         let count = self.inputs.len() as i32;
         let input = &mut self.inputs[at];
-        input.worker = PartitionWorker::new("events", (at as i32, count), &rules(), &limits(), self.models.clone()).unwrap();
+        input.worker =
+            PartitionWorker::new("events", (at as i32, count), &rules(), &limits(), self.models.clone()).unwrap();
         if let Some(bytes) = &input.checkpoint {
             input.worker.restore(decode_checkpoint::<WorkerState>(bytes).unwrap()).unwrap();
         }

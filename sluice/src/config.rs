@@ -4,7 +4,7 @@ use crate::WrongUse;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use sluice_event_log::LogConfig;
-use sluice_events::{RegistryConfig, Subject, ValidationRules};
+use sluice_events::{EventFormat, RegistryConfig, Subject, ValidationRules};
 use sluice_producer::SimulateConfig;
 use sluice_sinks::{kpi_store::KpiStoreConfig, lake::LakeConfig};
 use sluice_stream_processor::{StateLimits, TimeRules};
@@ -34,12 +34,13 @@ pub struct Config {
     pub simulate: SimulateConfig,
 }
 
-/// Names of topics.
+/// Names of topics, and what is in them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
 pub struct TopicsConfig {
     pub events: String,
+    pub events_format: EventFormat,
     pub partials: String,
     pub kpis: String,
     pub alerts: String,
@@ -49,15 +50,17 @@ pub struct TopicsConfig {
 }
 
 impl TopicsConfig {
-    pub(crate) fn of(&self, subject: Subject) -> String {
-        match subject {
+    /// The topic of a subject, when its values are Avro.
+    pub(crate) fn avro(&self, subject: Subject) -> Option<String> {
+        let topic = match subject {
+            Subject::Events if self.events_format != EventFormat::Avro => return None,
             Subject::Events => &self.events,
             Subject::Partials => &self.partials,
             Subject::Kpis => &self.kpis,
             Subject::Alerts => &self.alerts,
             Subject::DeadLetters => &self.dead_letters,
-        }
-        .clone()
+        };
+        Some(topic.clone())
     }
 }
 
@@ -313,6 +316,7 @@ mod tests {
             ("topics.partitions=many", "many"),
             ("topics.partitions=0", "topics.partitions"),
             ("time.allowed_lateness=soon", "time.allowed_lateness"),
+            ("topics.events_format=xml", "topics.events_format: unknown variant `xml`, expected `avro` or `json`"),
         ] {
             let error = format!("{:#}", load(&[wrong]).unwrap_err());
             assert!(error.contains(named), "{error}");

@@ -193,7 +193,12 @@ impl PartitionLoop {
         let config = self.pipeline.config.clone();
         let topic = config.topics.events.clone();
         let app = self.pipeline.app(&topic, self.partition);
-        let mut decoder = EventDecoder::new(&topic, self.pipeline.schemas.clone(), config.process.value_bytes_max);
+        let mut decoder = EventDecoder::new(
+            &topic,
+            config.topics.events_format,
+            self.pipeline.schemas.clone(),
+            config.process.value_bytes_max,
+        );
         let rules = config.time.validation();
         let mut partials = PartialsOut {
             log: self.pipeline.log.clone(),

@@ -3,7 +3,7 @@
 use crate::Config;
 use anyhow::{Context, Result};
 use sluice_event_log::EventLog;
-use sluice_events::{Schemas, Subject};
+use sluice_events::{EventEncoder, Schemas, Subject};
 use sluice_sinks::{
     Metric, Metrics,
     lake::{CheckpointStore, Lake},
@@ -39,7 +39,7 @@ impl Pipeline {
         for topic in [&topics.kpis, &topics.alerts, &topics.dead_letters] {
             log.ensure_topic(topic, 1)?;
         }
-        let schemas = Schemas::open(&config.registry, |s| topics.of(s)).context("open schema registry")?;
+        let schemas = Schemas::open(&config.registry, |s| topics.avro(s)).context("open schema registry")?;
         let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
         let checkpoints = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
         let metrics = Metrics::new();
@@ -67,7 +67,7 @@ impl Pipeline {
         sluice_producer::ProducerTopics {
             events: self.config.topics.events.clone(),
             dead_letters: self.config.topics.dead_letters.clone(),
-            event_schema_id: self.schemas.subject(Subject::Events).id,
+            event_encoder: EventEncoder::new(self.config.topics.events_format, &self.schemas),
             dead_letter_codec: sluice_events::TopicCodec::new(self.schemas.subject(Subject::DeadLetters)),
         }
     }

@@ -29,7 +29,8 @@ pub enum Format {
 pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<SessionContext> {
     let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
     // `FROM 'file.parquet'` reads a file.
-    let context = SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
+    let context =
+        SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
     register_batch_functions(&context);
     let catalog = context.catalog("datafusion").context("the session has a catalog")?;
     for (schema, bucket, below) in [

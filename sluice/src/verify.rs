@@ -268,9 +268,12 @@ impl Panes {
         for batch in frame.collect().await? {
             let batch: RecordBatch = batch;
             let column = |name: &str| batch.column_by_name(name).with_context(|| format!("column {name} is missing"));
-            let millis = |name: &str| anyhow::Ok(cast(column(name)?, &MILLIS)?.as_primitive::<TimestampMillisecondType>().clone());
+            let millis = |name: &str| {
+                anyhow::Ok(cast(column(name)?, &MILLIS)?.as_primitive::<TimestampMillisecondType>().clone())
+            };
             let (starts, ends) = (millis("window_start")?, millis("window_end")?);
-            let columns = model.columns.iter().map(|c| Ok((c.is_group, column(&c.name)?))).collect::<Result<Vec<_>>>()?;
+            let columns =
+                model.columns.iter().map(|c| Ok((c.is_group, column(&c.name)?))).collect::<Result<Vec<_>>>()?;
             for row in 0..batch.num_rows() {
                 let (start, end) = (starts.value(row), ends.value(row));
                 let mut key = format!("{} to {}", shown(start), shown(end));
@@ -299,7 +302,8 @@ impl Panes {
 const MILLIS: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
 fn shown(millis: i64) -> String {
-    chrono::DateTime::from_timestamp_millis(millis).map_or(millis.to_string(), |t| t.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string())
+    chrono::DateTime::from_timestamp_millis(millis)
+        .map_or(millis.to_string(), |t| t.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string())
 }
 
 /// The first window that a model counts, by the newest checkpoint of its merger, when it was new in mid-stream.
@@ -361,7 +365,8 @@ async fn stream_equals_batch(
             different.push(format!("{key}: in live.{} only", model.name));
             continue;
         };
-        for (i, ((column, found), expected)) in measures.iter().zip(&pane.measures).zip(&expected.measures).enumerate() {
+        for (i, ((column, found), expected)) in measures.iter().zip(&pane.measures).zip(&expected.measures).enumerate()
+        {
             let is_between = || match &exact[..] {
                 [low, high] => between(
                     found.as_deref(),

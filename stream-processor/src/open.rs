@@ -220,9 +220,7 @@ impl OpenModel {
                 groups: slices.values().map(|slice| slice.panes.len()).sum(),
                 bytes: slices.values().map(|slice| slice.panes.size()).sum(),
             },
-            Open::Sessions(sessions) => {
-                Held { open: sessions.len(), groups: sessions.len(), bytes: sessions.size() }
-            }
+            Open::Sessions(sessions) => Held { open: sessions.len(), groups: sessions.len(), bytes: sessions.size() },
             Open::Elsewhere => Held::default(),
         }
     }

@@ -58,7 +58,13 @@ impl Accumulators {
     }
 
     /// Takes states in, each into its group; `states` are the columns after the groups'.
-    pub fn merge(&mut self, mut states: &[ArrayRef], model: &LiveModel, group_of_row: &[usize], groups: usize) -> Result<()> {
+    pub fn merge(
+        &mut self,
+        mut states: &[ArrayRef],
+        model: &LiveModel,
+        group_of_row: &[usize],
+        groups: usize,
+    ) -> Result<()> {
         for (accumulator, aggregate) in self.0.iter_mut().zip(&model.aggregates) {
             let (mine, rest) = states.split_at(aggregate.state_columns);
             accumulator.merge_batch(mine, group_of_row, groups)?;

@@ -108,7 +108,15 @@ impl OpenSessions {
                 None => {
                     let at = self.fragments.len();
                     let (id, first, last) = (self.next_id, *time, *time);
-                    self.fragments.push(Fragment { group, id, first, last, sent: None, is_dirty: true, is_gone: false });
+                    self.fragments.push(Fragment {
+                        group,
+                        id,
+                        first,
+                        last,
+                        sent: None,
+                        is_dirty: true,
+                        is_gone: false,
+                    });
                     self.of_group[group].push(at as u32);
                     self.next_id += 1;
                     at

@@ -296,8 +296,7 @@ impl PartitionWorker {
         };
         let bronze =
             with(Self::bronze_schema(), [partition.clone(), offsets.clone(), log_times.clone(), Arc::new(schema_ids)])?;
-        let silver =
-            with(Self::silver_schema(), [Arc::new(BooleanArray::from(late)), partition, offsets, log_times])?;
+        let silver = with(Self::silver_schema(), [Arc::new(BooleanArray::from(late)), partition, offsets, log_times])?;
         let silver = if counts.processed == rows as u64 {
             silver
         } else {

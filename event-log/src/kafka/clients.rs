@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use std::sync::{Mutex, PoisonError};
@@ -48,6 +48,29 @@ pub(super) fn consumer_config(config: &KafkaConfig) -> ClientConfig {
             ("fetch.queue.backoff.ms", "2"),
         ],
     )
+}
+
+/// A consumer that is in `group` for its assignments alone.
+pub(super) fn member_config(config: &KafkaConfig, group: &str) -> ClientConfig {
+    let mut settings = vec![
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        // Nobody reads from where this says; "error" would be told as one.
+        ("auto.offset.reset", "latest"),
+        ("allow.auto.create.topics", "false"),
+    ];
+    // With the newer protocol the broker decides these, and librdkafka refuses them.
+    if config.properties.get("group.protocol").is_none_or(|protocol| protocol != "consumer") {
+        settings.extend([
+            ("partition.assignment.strategy", "cooperative-sticky"),
+            ("session.timeout.ms", "10000"),
+            ("heartbeat.interval.ms", "3000"),
+        ]);
+    }
+    let mut all = configured(config, &settings);
+    // Not a default: several groups may be joined with one set of properties.
+    all.set("group.id", group);
+    all
 }
 
 fn configured(config: &KafkaConfig, settings: &[(&str, &str)]) -> ClientConfig {
@@ -123,7 +146,24 @@ impl ProducerContext for Deliveries {
     }
 }
 
-fn trace_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+/// Whether the broker will not have us, now or later. The rest passes, and librdkafka tries again by itself.
+pub(super) fn is_refusal(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as Code;
+    let refuses = matches!(
+        error.rdkafka_error_code(),
+        Some(
+            Code::Fatal
+                | Code::Authentication
+                | Code::SaslAuthenticationFailed
+                | Code::TopicAuthorizationFailed
+                | Code::GroupAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+        )
+    );
+    refuses || matches!(error, KafkaError::MessageConsumptionFatal(_))
+}
+
+pub(super) fn trace_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(facility, message, "librdkafka");
@@ -134,7 +174,7 @@ fn trace_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-fn trace_trouble(error: &KafkaError, reason: &str) {
+pub(super) fn trace_trouble(error: &KafkaError, reason: &str) {
     // librdkafka goes on trying after most of these; what ends a deed is returned to the one who asked for it.
     tracing::warn!(%error, reason, "Kafka client");
 }

@@ -60,18 +60,10 @@ fn ending_of(error: KafkaError) -> Option<Ending> {
     use RDKafkaErrorCode as Code;
     match error.rdkafka_error_code() {
         Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Some(Ending::OutOfRange),
-        Some(
-            Code::Fatal
-            | Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::TopicAuthorizationFailed
-            | Code::GroupAuthorizationFailed
-            | Code::ClusterAuthorizationFailed
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicOrPartition,
-        ) => Some(Ending::Refused(error)),
-        _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Some(Ending::Refused(error)),
+        Some(Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition) => {
+            Some(Ending::Refused(error))
+        }
+        _ if clients::is_refusal(&error) => Some(Ending::Refused(error)),
         _ => None,
     }
 }

@@ -1,8 +1,7 @@
 //! A CSV record to its fields, by the names of the header.
 
-use super::fields::{COLUMNS, Fields, REQUIRED, Refusal};
 use csv_core::{ReadRecordResult, Reader};
-use sluice_events::Reason;
+use sluice_events::{EVENT_COLUMNS, EventFields, REQUIRED_COLUMNS, Reason, Refusal};
 use std::borrow::Cow;
 
 /// Which column of the file is which field.
@@ -25,13 +24,13 @@ impl CsvRows {
         let header = std::str::from_utf8(&rows.text[..rows.ends[..count].last().copied().unwrap_or(0)])
             .map_err(|_| "the header is not UTF-8".to_owned())?;
         let names: Vec<&str> = (0..count).map(|i| header[start(&rows.ends, i)..rows.ends[i]].trim()).collect();
-        let meaning: Vec<_> = names.iter().map(|name| COLUMNS.iter().position(|c| c == name)).collect();
+        let meaning: Vec<_> = names.iter().map(|name| EVENT_COLUMNS.iter().position(|c| c == name)).collect();
         for (at, column) in meaning.iter().enumerate() {
             if let Some(column) = column.filter(|c| meaning[..at].contains(&Some(*c))) {
-                return Err(format!("the header has column '{}' twice", COLUMNS[column]));
+                return Err(format!("the header has column '{}' twice", EVENT_COLUMNS[column]));
             }
         }
-        let missing: Vec<_> = REQUIRED.iter().filter(|name| !names.contains(name)).copied().collect();
+        let missing: Vec<_> = REQUIRED_COLUMNS.iter().filter(|name| !names.contains(name)).copied().collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
             return Err(format!("the header has no column {missing}; the first line must name the columns"));
@@ -41,7 +40,7 @@ impl CsvRows {
     }
 
     /// The fields of a record.
-    pub(crate) fn fields(&mut self, record: &[u8]) -> Result<Fields<'_>, Refusal> {
+    pub(crate) fn fields(&mut self, record: &[u8]) -> Result<EventFields<'_>, Refusal> {
         let count = self.split(record);
         if count != self.meaning.len() {
             let message = format!("the record has {count} columns, the header {}", self.meaning.len());
@@ -49,14 +48,14 @@ impl CsvRows {
         }
         let text = std::str::from_utf8(&self.text[..self.ends[..count].last().copied().unwrap_or(0)])
             .map_err(|e| Refusal::new(Reason::BadEncoding, format!("byte {} is not UTF-8", e.valid_up_to() + 1)))?;
-        let mut fields = Fields::default();
+        let mut fields = EventFields::default();
         for (i, column) in self.meaning.iter().enumerate() {
             if let Some(column) = column {
                 // A broken character may span two columns and be whole only together.
                 let field = text.get(start(&self.ends, i)..self.ends[i]).ok_or_else(|| {
-                    Refusal::new(Reason::BadEncoding, format!("column '{}' is not UTF-8", COLUMNS[*column]))
+                    Refusal::new(Reason::BadEncoding, format!("column '{}' is not UTF-8", EVENT_COLUMNS[*column]))
                 })?;
-                fields.0[*column] = Some(Cow::Borrowed(field));
+                fields.set(*column, Cow::Borrowed(field));
             }
         }
         Ok(fields)

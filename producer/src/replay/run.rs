@@ -2,16 +2,14 @@
 
 use super::{
     csv_rows::CsvRows,
-    fields::{Fields, Refusal},
     lines::{Line, Lines},
-    ndjson,
     resume::{Positions, last_positions},
     source::{Format, Source},
 };
 use crate::{Clock, ProducerError, ProducerTopics, Progress, Sent, outbox::Outbox, pace::Pace};
 use serde::Serialize;
 use sluice_event_log::EventLog;
-use sluice_events::{DeadLetter, EventTime, Partition, Reason, Stage, encode_event};
+use sluice_events::{DeadLetter, EventFields, EventTime, Partition, Reason, Refusal, Stage};
 use std::{
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -176,7 +174,7 @@ impl Replay<'_> {
                     Err(Refusal::new(Reason::TooLarge, message))
                 }
                 Some(rows) => rows.fields(line.bytes),
-                None => ndjson::fields(line.bytes),
+                None => EventFields::from_json(line.bytes),
             };
             self.line(&place, line, fields)?;
             if self.summary.stopped {
@@ -210,7 +208,7 @@ impl Replay<'_> {
         &mut self,
         place: &Place<'_>,
         line: Line<'_>,
-        fields: Result<Fields<'_>, Refusal>,
+        fields: Result<EventFields<'_>, Refusal>,
     ) -> Result<(), ProducerError> {
         let refusal = match &fields {
             Ok(fields) => match fields.event() {
@@ -226,7 +224,7 @@ impl Replay<'_> {
                         return Ok(());
                     }
                     self.value.clear();
-                    encode_event(&event, self.topics.event_schema_id, &mut self.value);
+                    self.topics.event_encoder.encode(&event, &mut self.value);
                     let mut digits = [0; 20];
                     let headers = headers(place.name, line.number, &mut digits);
                     self.events.push(partition, Some(key), &self.value, &headers)?;

@@ -3,7 +3,7 @@
 use super::{SimulationPlan, crowd::Crowd, draft::Draft, effects::Effects, wording::Wording, world::World};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
-use sluice_events::{EventTime, encode_event};
+use sluice_events::{EventEncoder, EventTime};
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 /// The shop has been open for this long when the stream starts, so that its rate is right from the first second …
@@ -36,14 +36,14 @@ pub struct Parcel<'a> {
     pub kind: ParcelKind,
     /// Message key.
     pub key: &'a [u8],
-    /// Avro in the Confluent wire format, or what is left of it.
+    /// The encoded event, or what is left of it.
     pub value: &'a [u8],
 }
 
 /// The stream of a plan, record by record in order of arrival.
 pub struct Simulation {
     // Settings.
-    schema_id: u32,
+    encoder: EventEncoder,
     out_of_orderness_millis: i64,
     shares: Shares,
     future_from: i64,
@@ -68,8 +68,8 @@ struct Shares {
 }
 
 impl Simulation {
-    /// The stream of a plan, encoded by the schema of this id.
-    pub fn new(plan: &SimulationPlan, schema_id: u32) -> Self {
+    /// The stream of a plan. Its events and faults are the same in every format.
+    pub fn new(plan: &SimulationPlan, encoder: EventEncoder) -> Self {
         let config = &plan.config;
         let from = plan.from().get();
         let world = World::new(config.seed, config.customers, config.products);
@@ -82,7 +82,7 @@ impl Simulation {
             upcoming = crowd.next();
         }
         let mut simulation = Self {
-            schema_id,
+            encoder,
             out_of_orderness_millis: config.out_of_orderness.as_millis() as i64,
             shares: Shares { duplicates: config.duplicates, malformed: config.malformed, future: config.future },
             future_from: if config.start.is_some() { YEAR_2100 } else { i64::MIN },
@@ -124,7 +124,7 @@ impl Simulation {
         self.key.clear();
         self.key.extend_from_slice(event.key().as_bytes());
         self.value.clear();
-        encode_event(&event, self.schema_id, &mut self.value);
+        self.encoder.encode(&event, &mut self.value);
         if kind == ParcelKind::Malformed {
             damage(&mut self.value, &mut self.rng);
         }
@@ -179,14 +179,17 @@ impl Simulation {
     }
 }
 
-/// Breaks an encoded event so that no reader can take it for one.
+/// Breaks an encoded event, Avro or JSON, so that no reader can take it for one.
 fn damage(value: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
     match rng.random_range(0..4) {
         // Cut inside the body.
         0 => value.truncate(rng.random_range(5..value.len())),
-        // Wrong magic byte.
-        1 => value[0] = rng.random_range(1..=u8::MAX),
-        // Text where Avro should be: no record has a first byte other than 0.
+        // Another first byte: neither Avro's magic 0 nor the brace of a JSON object.
+        1 => {
+            let byte = rng.random_range(1..=u8::MAX);
+            value[0] = if byte == b'{' { b'[' } else { byte };
+        }
+        // Text where Avro should be, and no event where JSON should be.
         2 => {
             value.clear();
             let garbage = [&b"<html>502 Bad Gateway</html>"[..], b"{\"event\":\"oops\"}", b"\xff\xfe\xfd"];

@@ -61,7 +61,7 @@ pub fn simulate(
     progress: &dyn Progress,
 ) -> Result<SimulateSummary, ProducerError> {
     let mut outbox = Outbox::new(log, &topics.events)?;
-    let mut simulation = Simulation::new(plan, topics.event_schema_id);
+    let mut simulation = Simulation::new(plan, topics.event_encoder);
     let mut pace = Pace::new(plan.config.speed);
     let mut summary = SimulateSummary::default();
     while let Some(next) = simulation.next_arrival() {

@@ -9,7 +9,7 @@ mod replay;
 mod shop_files;
 mod simulate;
 
-use sluice_events::{DeadLetter, Records, Schemas, Subject, TopicCodec};
+use sluice_events::{DeadLetter, EventEncoder, Records, Schemas, Subject, TopicCodec};
 use sluice_producer::ProducerTopics;
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ fn topics() -> ProducerTopics {
     ProducerTopics {
         events: "events".into(),
         dead_letters: "dead-letters".into(),
-        event_schema_id: schemas.subject(Subject::Events).id,
+        event_encoder: EventEncoder::Avro { schema_id: schemas.subject(Subject::Events).id },
         dead_letter_codec: TopicCodec::<DeadLetter>::new(schemas.subject(Subject::DeadLetters)),
     }
 }
@@ -42,7 +42,7 @@ struct Row {
 
 /// The events in records, and how many records hold none.
 fn decode(records: &Records) -> (Vec<Row>, usize) {
-    let id = topics().event_schema_id;
+    let id = Schemas::shipped().subject(Subject::Events).id;
     let rows: Vec<Row> = records.iter().filter_map(|(_, r)| plain_avro::event(r.value.unwrap(), id)).collect();
     let undecodable = records.len() - rows.len();
     (rows, undecodable)

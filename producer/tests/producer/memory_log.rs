@@ -1,6 +1,6 @@
 //! A log in memory that can be killed: after so many records it takes no more.
 
-use sluice_event_log::{EventLog, LogError, OffsetRange, PartitionReader};
+use sluice_event_log::{EventLog, LogError, Membership, OffsetRange, PartitionReader};
 use sluice_events::{LogTime, Offset, Partition, RecordBuffer, RecordView, Records};
 use std::{
     collections::BTreeMap,
@@ -92,6 +92,10 @@ impl EventLog for MemoryLog {
     fn reader(&self, topic: &str, partition: Partition, from: Offset) -> Result<Box<dyn PartitionReader>, LogError> {
         let topics = self.topics.clone();
         Ok(Box::new(MemoryReader { topics, topic: topic.to_owned(), partition, position: from }))
+    }
+
+    fn join(&self, _: &str, _: &str) -> Result<Box<dyn Membership>, LogError> {
+        unreachable!("a producer shares its topics with nobody")
     }
 }
 

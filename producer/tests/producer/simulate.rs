@@ -1,12 +1,14 @@
 //! The simulated stream in numbers.
 
 use crate::{count_by, decode, memory_log::MemoryLog, topics};
-use sluice_events::{EventTime, LogTime};
-use sluice_producer::{NoProgress, SimulateConfig, SimulateSummary, SimulationPlan, SystemClock, simulate};
+use sluice_events::{EventDecoder, EventEncoder, EventFormat, EventTime, LogTime, Schemas};
+use sluice_producer::{
+    NoProgress, ProducerTopics, SimulateConfig, SimulateSummary, SimulationPlan, SystemClock, simulate,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     hash::Hasher,
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -29,9 +31,13 @@ pub(crate) fn config() -> SimulateConfig {
 }
 
 pub(crate) fn run(plan: &SimulationPlan, partitions: u32) -> (MemoryLog, SimulateSummary) {
+    run_with(plan, partitions, &topics())
+}
+
+fn run_with(plan: &SimulationPlan, partitions: u32, topics: &ProducerTopics) -> (MemoryLog, SimulateSummary) {
     let log = MemoryLog::new(partitions);
     let stop = AtomicBool::new(false);
-    let summary = simulate(plan, &log, &topics(), &SystemClock, &stop, &NoProgress).unwrap();
+    let summary = simulate(plan, &log, topics, &SystemClock, &stop, &NoProgress).unwrap();
     (log, summary)
 }
 
@@ -170,4 +176,19 @@ fn a_stream_without_a_start_ends_about_now() {
     assert_eq!(made_fast.start().get(), now.get() - 1_200_000);
     let paced = SimulationPlan::new(SimulateConfig { speed: 1.0, ..open }, Vec::new(), now).unwrap();
     assert_eq!(paced.start().get(), now.get());
+}
+
+#[test]
+fn a_json_topic_gets_the_same_events_and_faults_as_an_avro_topic() {
+    let faulty = plan(SimulateConfig { duplicates: 0.02, malformed: 0.05, future: 0.01, ..config() });
+    let [avro, json] = [EventFormat::Avro, EventFormat::Json].map(|format| {
+        let schemas = Arc::new(Schemas::shipped());
+        let topics = ProducerTopics { event_encoder: EventEncoder::new(format, &schemas), ..topics() };
+        let (log, summary) = run_with(&faulty, 3, &topics);
+        let records = log.all("events");
+        let decoded = EventDecoder::new("events", format, schemas, 1 << 20).decode(0, &records).unwrap();
+        assert_eq!(decoded.dead_letters.len() as u64, summary.malformed, "every damaged record is seen as one");
+        (decoded.events, decoded.record_of_row, SimulateSummary { bytes: 0, ..summary })
+    });
+    assert_eq!(json, avro);
 }

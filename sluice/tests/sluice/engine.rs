@@ -191,7 +191,8 @@ fn late_events_are_counted_and_kept_and_enough_lateness_gives_the_batch_result()
     assert!(late > 1_000, "{late} events are late");
     assert_eq!(sluice.number("SELECT count(*) FROM silver.events WHERE is_late"), late);
     assert_eq!(sluice.number("SELECT count(*) FROM silver.events"), 17_430, "and all are there");
-    let told = sluice.verify()["partitions"].as_array().unwrap().iter().map(|p| p["late"].as_u64().unwrap()).sum::<u64>();
+    let told =
+        sluice.verify()["partitions"].as_array().unwrap().iter().map(|p| p["late"].as_u64().unwrap()).sum::<u64>();
     assert_eq!(told, late);
     let mut patient = settings("0s", 3);
     patient.push("time.allowed_lateness=20m".to_owned());
@@ -206,7 +207,8 @@ fn the_text_of_a_model_gives_the_same_rows_as_a_query() {
     let Some(data) = data() else { return skipped("models as queries", "no folder in SLUICE_TEST_DATA") };
     let sluice = replayed(&lines(&data), &settings("10s", 3));
     for (model, group_by) in MODELS {
-        let mut live = sluice.query(&format!("SELECT event_type, country, events, customers, quantity, revenue FROM live.{model}"));
+        let mut live = sluice
+            .query(&format!("SELECT event_type, country, events, customers, quantity, revenue FROM live.{model}"));
         let mut batch = sluice.query(&format!("{MEASURES}{group_by}").replace("FROM events", "FROM silver.events"));
         live.sort_unstable();
         batch.sort_unstable();

@@ -8,6 +8,7 @@ mod bad_records;
 mod command_line;
 mod crash;
 mod engine;
+mod json_topic;
 mod live_run;
 mod real_input;
 mod support;

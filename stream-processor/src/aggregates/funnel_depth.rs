@@ -161,7 +161,8 @@ impl GroupState for Times {
     fn merge(&mut self, mut state: &[u8]) -> Result<()> {
         let mut steps: Vec<&[[u8; 8]]> = Vec::new();
         while let Some((count, rest)) = state.split_first_chunk::<4>() {
-            let Some((times, rest)) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(8)) else {
+            let Some((times, rest)) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).saturating_mul(8))
+            else {
                 return exec_err!("funnel_depth: a state is not one of ours");
             };
             steps.push(times.as_chunks::<8>().0);

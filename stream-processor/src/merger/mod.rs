@@ -261,7 +261,8 @@ impl Merger {
     /// # Errors
     /// When Arrow cannot compare a model's group columns.
     pub fn change_models(&mut self, models: Arc<[LiveModel]>) -> Result<(), ProcessorError> {
-        let mut known: Vec<(&LiveModel, ModelPanes)> = self.models.iter().zip(std::mem::take(&mut self.panes)).collect();
+        let mut known: Vec<(&LiveModel, ModelPanes)> =
+            self.models.iter().zip(std::mem::take(&mut self.panes)).collect();
         for model in models.iter() {
             let same = known.iter().position(|(k, _)| k.name == model.name && k.fingerprint == model.fingerprint);
             self.panes.push(match same {
@@ -451,9 +452,8 @@ impl Merger {
             (_, Open::Sessions(sessions)) => (0, sessions.first_start()),
             _ => (0, None),
         };
-        let held = |until: Option<i64>| {
-            until.map(|until| until.saturating_sub(back).min(first_open.unwrap_or(i64::MAX)))
-        };
+        let held =
+            |until: Option<i64>| until.map(|until| until.saturating_sub(back).min(first_open.unwrap_or(i64::MAX)));
         Reach { final_until: held(over.final_until), sealed_until: held(over.sealed_until), ..over }
     }
 
@@ -517,12 +517,16 @@ impl Merger {
             self.fill_gaps(at, grid, until);
         }
         let Open::Windows(windows) = &self.panes[at].open else { return Ok(()) };
-        let starts: Vec<i64> =
-            windows.lives.keys().copied().take_while(|start| {
+        let starts: Vec<i64> = windows
+            .lives
+            .keys()
+            .copied()
+            .take_while(|start| {
                 let end = grid.end(*start);
                 // Later windows end later.
                 reach.is_final(end) || reach.is_sealed(end)
-            }).collect();
+            })
+            .collect();
         for start in starts {
             self.close(at, grid, start, reach, (sequence, cause), output)?;
         }
@@ -586,8 +590,7 @@ impl Merger {
         let Open::Windows(windows) = &mut panes.open else { return Ok(()) };
         let rows = windows.merged(model, grid, start, more).map_err(|e| ProcessorError::of(model, e))?;
         let mut merged = rows::read(model, &rows)?;
-        let zero_series_max =
-            if model.header.detect.is_empty() { ZERO_SERIES_MAX } else { ZERO_SERIES_MAX_WATCHED };
+        let zero_series_max = if model.header.detect.is_empty() { ZERO_SERIES_MAX } else { ZERO_SERIES_MAX_WATCHED };
         remember(&mut panes.known, &merged, start, grid.slide(), zero_series_max + 1);
         for (key, series) in panes.known.iter().take_while(|_| panes.known.len() <= zero_series_max) {
             merged.entry(key.clone()).or_insert_with(|| (series.group.clone(), zeros(model)));
@@ -648,13 +651,7 @@ impl Merger {
     }
 
     /// The panes of another model that are final, not sealed, and in this window: counted as if they were sealed.
-    fn final_rows_in(
-        &self,
-        at: usize,
-        grid: &Grid,
-        start: i64,
-        reach: Reach,
-    ) -> Result<Option<Panes>, ProcessorError> {
+    fn final_rows_in(&self, at: usize, grid: &Grid, start: i64, reach: Reach) -> Result<Option<Panes>, ProcessorError> {
         let Some(upstream) = self.upstream(at) else { return Ok(None) };
         let model = &self.models[at];
         let of_model = |e| ProcessorError::of(model, e);
@@ -732,10 +729,12 @@ impl Merger {
                 continue;
             }
             let dirty = windows.lives.iter_mut().filter(|(_, life)| life.is_dirty && life.closed_by.is_none());
-            let dirty: Vec<i64> = dirty.map(|(start, life)| {
-                life.is_dirty = false;
-                *start
-            }).collect();
+            let dirty: Vec<i64> = dirty
+                .map(|(start, life)| {
+                    life.is_dirty = false;
+                    *start
+                })
+                .collect();
             for start in dirty {
                 let rows = windows.merged(model, grid, start, None).map_err(|e| ProcessorError::of(model, e))?;
                 let end = grid.end(start);
@@ -788,7 +787,8 @@ fn tell(
     if model.header.publish == Publish::Lake {
         return Ok(vec![1; panes.rows.num_rows()]);
     }
-    let bound = |column: usize, row: usize| panes.rows.column(column).as_primitive::<TimestampMillisecondType>().value(row);
+    let bound =
+        |column: usize, row: usize| panes.rows.column(column).as_primitive::<TimestampMillisecondType>().value(row);
     let mut versions = Vec::with_capacity(panes.rows.num_rows());
     for row in 0..panes.rows.num_rows() {
         let (start, end) = (bound(0, row), bound(1, row));

@@ -1,13 +1,13 @@
 //! Panes as rows: from Arrow columns to the groups and measures that are published.
 
 use crate::{LiveModel, OutputColumn, ProcessorError};
+use arrow::datatypes::Field;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray},
     compute::cast,
     datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema, SchemaRef},
     util::display::array_value_to_string,
 };
-use arrow::datatypes::Field;
 use sluice_events::Measure;
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -335,8 +335,7 @@ impl Sessions {
         sessions: &[Session],
         counts_from: Option<i64>,
     ) -> Result<SessionPanes, ProcessorError> {
-        let whole: Vec<&Session> =
-            sessions.iter().filter(|s| counts_from.is_none_or(|from| s.start >= from)).collect();
+        let whole: Vec<&Session> = sessions.iter().filter(|s| counts_from.is_none_or(|from| s.start >= from)).collect();
         if whole.is_empty() {
             let rows = RecordBatch::new_empty(model.pane_schema().clone());
             return Ok(SessionPanes { rows, sessions: Vec::new(), looked_at: Vec::new() });

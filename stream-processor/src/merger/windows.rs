@@ -169,7 +169,8 @@ impl Windows {
             let mut saved = BTreeMap::new();
             for (partition, newest) in partitions {
                 let coming = newest.coming.iter().map(|(as_of, parts)| {
-                    let parts = parts.iter().map(|part| part.as_ref().map(bytes).transpose()).collect::<Result<_, _>>()?;
+                    let parts =
+                        parts.iter().map(|part| part.as_ref().map(bytes).transpose()).collect::<Result<_, _>>()?;
                     Ok((*as_of, parts))
                 });
                 let coming = coming.collect::<Result<_, arrow::error::ArrowError>>()?;
@@ -188,7 +189,8 @@ impl Windows {
             for (partition, newest) in partitions {
                 let mut coming = BTreeMap::new();
                 for (as_of, parts) in newest.coming {
-                    let parts = parts.iter().map(|part| part.as_ref().map(batch).transpose()).collect::<Result<_, _>>()?;
+                    let parts =
+                        parts.iter().map(|part| part.as_ref().map(batch).transpose()).collect::<Result<_, _>>()?;
                     coming.insert(as_of, parts);
                 }
                 let states = newest.states.iter().map(batch).collect::<Result<_, _>>()?;
@@ -207,6 +209,7 @@ impl Windows {
 }
 
 fn finish(model: &LiveModel, merged: Aggregated, start: i64, end: i64, rows: usize) -> Result<RecordBatch> {
-    let time = |millis| -> ArrayRef { Arc::new(TimestampMillisecondArray::from_value(millis, rows).with_timezone("UTC")) };
+    let time =
+        |millis| -> ArrayRef { Arc::new(TimestampMillisecondArray::from_value(millis, rows).with_timezone("UTC")) };
     Ok(model.finish(merged, time(start), time(end))?.0)
 }

@@ -56,7 +56,8 @@ pub(super) fn compile(name: &str, text: &str, others: &[LiveModel]) -> Result<Li
     let model = || name.to_owned();
     let header = Header::parse(text).map_err(|source| ModelError::Header { model: model(), source })?;
     let sql_error = |e: DataFusionError| {
-        let place = e.diagnostic().and_then(|d| d.span).map(|span| Place { line: span.start.line, column: span.start.column });
+        let place =
+            e.diagnostic().and_then(|d| d.span).map(|span| Place { line: span.start.line, column: span.start.column });
         let message = e.strip_backtrace();
         ModelError::Sql { model: model(), place: place.or_else(|| Place::in_message(&message)), message }
     };
@@ -87,12 +88,14 @@ pub(super) fn compile(name: &str, text: &str, others: &[LiveModel]) -> Result<Li
 fn check_detectors(header: &Header, model: &LiveModel, places: &Places) -> Result<(), (Option<Place>, String)> {
     for spec in &header.detect {
         if matches!(model.window, Window::Session { .. }) {
-            let reason = "detect: sessions are no series in time; group them in a model FROM live.<this one>, and watch that";
+            let reason =
+                "detect: sessions are no series in time; group them in a model FROM live.<this one>, and watch that";
             return Err((places.of(Part::Window), reason.to_owned()));
         }
         if !model.columns.iter().any(|c| !c.is_group && c.name == spec.measure) {
             let measures: Vec<_> = model.columns.iter().filter(|c| !c.is_group).map(|c| &*c.name).collect();
-            let reason = format!("detect: '{}' is no measure of it; measures are {}", spec.measure, measures.join(", "));
+            let reason =
+                format!("detect: '{}' is no measure of it; measures are {}", spec.measure, measures.join(", "));
             return Err((None, reason));
         }
     }
@@ -194,7 +197,8 @@ impl<'a> Parts<'a> {
                 }
                 LogicalPlan::TableScan(scan) if scan.table_name.table() == EVENTS => break None,
                 other => {
-                    let reason = format!("it must read FROM events or FROM live.<model>; {} is not possible", node_name(other));
+                    let reason =
+                        format!("it must read FROM events or FROM live.<model>; {} is not possible", node_name(other));
                     return Err((Part::From, reason));
                 }
             }
@@ -215,10 +219,15 @@ impl<'a> Parts<'a> {
         let times: &[&str] = if upstream.is_some() { &["window_end", "window_start"] } else { &["event_time"] };
         let time = match time {
             Expr::Column(column) if times.contains(&&*column.name) => column.name.clone(),
-            other => return Err((Part::Window, format!("the window must be over {}, not {other}", times.join(" or ")))),
+            other => {
+                return Err((Part::Window, format!("the window must be over {}, not {other}", times.join(" or "))));
+            }
         };
         if upstream.is_some() && matches!(window, Window::Session { .. }) {
-            return Err((Part::Window, "session(…) is over events; another model's rows take tumble(…) or hop(…)".to_owned()));
+            return Err((
+                Part::Window,
+                "session(…) is over events; another model's rows take tumble(…) or hop(…)".to_owned(),
+            ));
         }
         Ok(Self {
             projection: &projection.expr,
@@ -274,7 +283,10 @@ impl<'a> Parts<'a> {
             let field = self.projection_schema.field(i);
             let column = self.output_column(i, expr, field)?;
             if columns.iter().any(|c: &OutputColumn| c.name == column.name) {
-                return Err(CompileError::Refused(Part::Column(i), format!("two columns are called '{}'", column.name)));
+                return Err(CompileError::Refused(
+                    Part::Column(i),
+                    format!("two columns are called '{}'", column.name),
+                ));
             }
             if matches!(&*column.name, "window_start" | "window_end" | "_version" | "_closed_by" | "window_date") {
                 let reason = format!("'{}' is the name of a column that sluice adds", column.name);
@@ -361,9 +373,11 @@ impl LiveModel {
         let end = match &parts.window {
             Window::Grid(grid) => window_end(grid, start.clone()),
             Window::Session { gap } => {
-                let (_, (_, time, _)) = (0, window_call(unalias(&aggregate.group_expr[parts.window_at])).ok_or_else(
-                    || DataFusionError::Plan("the window is gone".to_owned()),
-                )?);
+                let (_, (_, time, _)) = (
+                    0,
+                    window_call(unalias(&aggregate.group_expr[parts.window_at]))
+                        .ok_or_else(|| DataFusionError::Plan("the window is gone".to_owned()))?,
+                );
                 let last = max(time.clone());
                 let name = Expr::Column(last.schema_name().to_string().into());
                 if !aggregate.aggr_expr.iter().any(|e| e.schema_name().to_string() == last.schema_name().to_string()) {

@@ -2,7 +2,8 @@
 
 use datafusion::sql::sqlparser::{
     ast::{
-        Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableFactor, Visit, Visitor,
+        Expr, GroupByExpr, ObjectName, Query, Select, SelectItem, SetExpr, Spanned, Statement, TableFactor, Visit,
+        Visitor,
     },
     dialect::GenericDialect,
     parser::Parser,
@@ -140,7 +141,9 @@ fn check_select(select: &Select) -> Result<(), Refusal> {
         return refuse(qualify.span(), "QUALIFY is not possible: HAVING filters groups");
     }
     match &select.group_by {
-        GroupByExpr::All(_) => refuse(select.group_by.span(), "name the columns: GROUP BY tumble(event_time, …), column"),
+        GroupByExpr::All(_) => {
+            refuse(select.group_by.span(), "name the columns: GROUP BY tumble(event_time, …), column")
+        }
         GroupByExpr::Expressions(groups, _) if groups.is_empty() => {
             refuse(select.span(), "it has no GROUP BY tumble(event_time, INTERVAL '1 minute'): no window, no end")
         }
@@ -188,7 +191,8 @@ impl Visitor for Walk {
         let Expr::Function(function) = expr else { return ControlFlow::Continue(()) };
         let name = last_name(&function.name);
         if function.over.is_some() {
-            let reason = format!("{name}(…) OVER … is not possible: it looks across windows. Query live.<model> for that");
+            let reason =
+                format!("{name}(…) OVER … is not possible: it looks across windows. Query live.<model> for that");
             return self.refuse(function.name.span(), reason);
         }
         if let Some((_, instead)) = ORDERED.iter().find(|(ordered, _)| *ordered == name) {
@@ -206,9 +210,9 @@ fn last_name(name: &ObjectName) -> String {
 
 fn places(query: &Query, select: &Select) -> Places {
     let GroupByExpr::Expressions(groups, _) = &select.group_by else { return Places::default() };
-    let window = groups.iter().find(|e| {
-        matches!(e, Expr::Function(f) if matches!(&*last_name(&f.name), "tumble" | "hop" | "session"))
-    });
+    let window = groups
+        .iter()
+        .find(|e| matches!(e, Expr::Function(f) if matches!(&*last_name(&f.name), "tumble" | "hop" | "session")));
     Places {
         query: Place::of(query.span()),
         from: select.from.first().and_then(|from| Place::of(from.span())),

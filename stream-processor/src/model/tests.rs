@@ -4,9 +4,7 @@ use super::*;
 use crate::{panes::Panes, register_batch_functions};
 use arrow::array::{Array, ArrayRef, Decimal128Array, Int32Array, StringViewArray, TimestampMillisecondArray};
 use arrow::util::display::array_value_to_string;
-use datafusion::{
-    datasource::MemTable, functions_aggregate::all_default_aggregate_functions, prelude::SessionContext,
-};
+use datafusion::{datasource::MemTable, functions_aggregate::all_default_aggregate_functions, prelude::SessionContext};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use sluice_events::event_schema;
@@ -35,19 +33,29 @@ fn what_cannot_run_continuously_is_refused_with_its_place_and_reason() {
         (format!("SELECT\n  sum(count(*)) OVER () AS c\nFROM events {GROUP}"), (2, 3), "OVER"),
         ("SELECT count(*) AS n\nFROM events".to_owned(), (1, 1), "GROUP BY"),
         ("SELECT count(*) AS n FROM events GROUP BY\n country".to_owned(), (2, 2), "must name one window"),
-        ("SELECT count(*) AS n FROM events GROUP BY\n  tumble(event_time, INTERVAL '1 month')".to_owned(), (2, 3), "INTERVAL"),
         (
-            "SELECT count(*) AS n FROM events GROUP BY\n  tumble(event_time, INTERVAL '1 hour', 'Europe/Paris')".to_owned(),
+            "SELECT count(*) AS n FROM events GROUP BY\n  tumble(event_time, INTERVAL '1 month')".to_owned(),
+            (2, 3),
+            "INTERVAL",
+        ),
+        (
+            "SELECT count(*) AS n FROM events GROUP BY\n  tumble(event_time, INTERVAL '1 hour', 'Europe/Paris')"
+                .to_owned(),
             (2, 3),
             "whole days",
         ),
         (
-            "SELECT count(*) AS n FROM events GROUP BY hop(event_time, INTERVAL '1 hour', INTERVAL '1 minute')".to_owned(),
+            "SELECT count(*) AS n FROM events GROUP BY hop(event_time, INTERVAL '1 hour', INTERVAL '1 minute')"
+                .to_owned(),
             (1, 43),
             "slide",
         ),
         (format!("SELECT country,\n  count(*) AS window_start\nFROM events {GROUP}, country"), (2, 3), "window_start"),
-        ("SELECT count(*) AS n\nFROM live.nothing GROUP BY tumble(window_end, INTERVAL '1 hour')".to_owned(), (2, 6), "nothing"),
+        (
+            "SELECT count(*) AS n\nFROM live.nothing GROUP BY tumble(window_end, INTERVAL '1 hour')".to_owned(),
+            (2, 6),
+            "nothing",
+        ),
         (format!("SELECT count(*) AS n,\n  sum(prise) AS p FROM events {GROUP}"), (2, 7), "prise"),
         (format!("SELECT count(*) AS n FROM events\n{GROUP} HAVING )"), (2, 57), "Expected"),
         (format!("SELECT DISTINCT country FROM events {GROUP}, country"), (1, 1), "DISTINCT"),
@@ -66,7 +74,8 @@ fn a_sessions_model_cannot_be_watched_and_a_chain_can() {
     let sessions = "-- publish: lake\nSELECT customer_id, count(*) AS n FROM events GROUP BY session(event_time, INTERVAL '30 minutes'), customer_id";
     let watched = format!("-- detect: measure=n\n{sessions}");
     assert!(refused(&watched).1.contains("sessions are no series"));
-    let hourly = "-- detect: measure=s\nSELECT count(*) AS s FROM live.sessions GROUP BY tumble(window_end, INTERVAL '1 hour')";
+    let hourly =
+        "-- detect: measure=s\nSELECT count(*) AS s FROM live.sessions GROUP BY tumble(window_end, INTERVAL '1 hour')";
     let models = LiveModel::compile_all([("hourly", hourly), ("sessions", sessions)]).unwrap();
     let names: Vec<&str> = models.iter().map(|m| &*m.name).collect();
     assert_eq!(names, ["sessions", "hourly"], "each after the one it reads from");
@@ -115,7 +124,8 @@ fn text_rows(batches: &[RecordBatch]) -> Vec<Vec<String>> {
     let mut rows = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let shown = |c: &ArrayRef| if c.is_null(row) { "null".to_owned() } else { array_value_to_string(c, row).unwrap() };
+            let shown =
+                |c: &ArrayRef| if c.is_null(row) { "null".to_owned() } else { array_value_to_string(c, row).unwrap() };
             rows.push(batch.columns().iter().map(shown).collect());
         }
     }
@@ -162,7 +172,8 @@ fn split(model: &LiveModel, random: &mut ChaCha8Rng, events: &RecordBatch) -> Ve
 fn batch_result(text: &str, events: &RecordBatch) -> Vec<Vec<String>> {
     let context = SessionContext::new();
     register_batch_functions(&context);
-    let pieces: Vec<RecordBatch> = (0..events.num_rows()).step_by(97).map(|from| events.slice(from, 97.min(events.num_rows() - from))).collect();
+    let pieces: Vec<RecordBatch> =
+        (0..events.num_rows()).step_by(97).map(|from| events.slice(from, 97.min(events.num_rows() - from))).collect();
     context.register_table("events", Arc::new(MemTable::try_new(events.schema(), vec![pieces]).unwrap())).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -238,11 +249,21 @@ fn every_aggregate_of_datafusion_is_split_and_merged_to_the_batch_result_or_refu
     let mut random = ChaCha8Rng::seed_from_u64(1);
     let events = events(&mut random, 3_000);
     for function in all_default_aggregate_functions() {
-        let known = AGGREGATES.iter().find(|(name, _)| *name == function.name() || function.aliases().iter().any(|a| a == name));
+        let known = AGGREGATES
+            .iter()
+            .find(|(name, _)| *name == function.name() || function.aliases().iter().any(|a| a == name));
         let Some((name, call)) = known else { panic!("DataFusion has a new aggregate: {}", function.name()) };
         let Some(call) = call else {
-            let argument = if *name == "string_agg" { "country, ','" } else if *name == "nth_value" { "country, 2" } else { "country" };
-            let text = format!("SELECT {name}({argument}) AS x FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), country");
+            let argument = if *name == "string_agg" {
+                "country, ','"
+            } else if *name == "nth_value" {
+                "country, 2"
+            } else {
+                "country"
+            };
+            let text = format!(
+                "SELECT {name}({argument}) AS x FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), country"
+            );
             assert!(refused(&text).1.contains(name), "{name}");
             continue;
         };
@@ -264,7 +285,11 @@ fn compare(text: &str, random: &mut ChaCha8Rng, events: &RecordBatch) {
     for (stream, batch) in stream.iter().zip(&batch) {
         assert_eq!(stream[..2], batch[..2], "{text}");
         for ((column, stream), batch) in model.columns.iter().zip(&stream[2..]).zip(&batch[2..]) {
-            assert!(same(text, column, stream, batch), "{text}: {} is {stream} in the stream and {batch} in batch", column.name);
+            assert!(
+                same(text, column, stream, batch),
+                "{text}: {} is {stream} in the stream and {batch} in batch",
+                column.name
+            );
         }
     }
 }

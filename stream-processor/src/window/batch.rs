@@ -14,16 +14,13 @@ use arrow::{
 };
 use datafusion::{
     common::{
-        Column, Result, ScalarValue,
-        config::ConfigOptions,
-        exec_err, plan_datafusion_err,
-        tree_node::Transformed,
+        Column, Result, ScalarValue, config::ConfigOptions, exec_err, plan_datafusion_err, tree_node::Transformed,
     },
     functions_aggregate::min_max::max_udaf,
     functions_window::lead_lag::lag,
     logical_expr::{
-        Aggregate, ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF,
-        ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFunctionDefinition, col,
+        Aggregate, ColumnarValue, Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs,
+        ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowFrame, WindowFunctionDefinition, col,
         expr::WindowFunction, expr_fn::when,
     },
     optimizer::AnalyzerRule,
@@ -109,7 +106,8 @@ fn hopping(aggregate: &Aggregate, time: &Expr, grid: &Grid) -> Result<LogicalPla
 /// Each row with the start of its session in [`WINDOW`].
 fn sessions(aggregate: &Aggregate, at: usize, time: &Expr, gap: i64) -> Result<LogicalPlan> {
     let input = aggregate.input.as_ref();
-    let keys: Vec<Expr> = aggregate.group_expr.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, e)| unalias(e).clone()).collect();
+    let keys: Vec<Expr> =
+        aggregate.group_expr.iter().enumerate().filter(|(i, _)| *i != at).map(|(_, e)| unalias(e).clone()).collect();
     let order = vec![time.clone().sort(true, false)];
     let before = lag(time.clone(), Some(1), None).partition_by(keys.clone()).order_by(order.clone()).build()?;
     let mut all = columns(input);
@@ -178,6 +176,11 @@ impl ScalarUDFImpl for WindowStarts {
         let starts = TimestampMillisecondArray::from(back).with_timezone_opt(zone.clone());
         let starts = cast(&starts, times.data_type())?;
         let field = Arc::new(Field::new_list_field(times.data_type().clone(), true));
-        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(field, OffsetBuffer::from_lengths(lengths), starts, None)?)))
+        Ok(ColumnarValue::Array(Arc::new(ListArray::try_new(
+            field,
+            OffsetBuffer::from_lengths(lengths),
+            starts,
+            None,
+        )?)))
     }
 }

@@ -12,8 +12,7 @@ use chrono_tz::Tz;
 use datafusion::{
     common::{Result, ScalarValue, exec_err, plan_err},
     logical_expr::{
-        ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
-        expr::ScalarFunction,
+        ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, expr::ScalarFunction,
     },
     prelude::lit,
 };
@@ -47,7 +46,9 @@ impl Call {
     fn usage(self) -> &'static str {
         match self {
             Self::Tumble => "tumble(event_time, INTERVAL '1 minute'[, 'Europe/Paris'])",
-            Self::Hop => "hop(event_time, INTERVAL '1 minute', INTERVAL '15 minutes'[, 'Europe/Paris']): slide, then size",
+            Self::Hop => {
+                "hop(event_time, INTERVAL '1 minute', INTERVAL '15 minutes'[, 'Europe/Paris']): slide, then size"
+            }
             Self::Session => "session(event_time, INTERVAL '30 minutes')",
         }
     }
@@ -62,13 +63,16 @@ impl Call {
         let mut millis = Vec::new();
         for argument in &arguments[..self.intervals().min(arguments.len())] {
             millis.push(interval_millis(argument).ok_or_else(|| {
-                format!("{argument} is no constant interval of days or less, in whole milliseconds and above 0: {usage}")
+                format!(
+                    "{argument} is no constant interval of days or less, in whole milliseconds and above 0: {usage}"
+                )
             })?);
         }
         let zone = match &arguments[self.intervals().min(arguments.len())..] {
             [] => None,
             [zone] if self != Self::Session => {
-                let name = zone.try_as_str().flatten().ok_or_else(|| format!("{zone} is no name of a time zone: {usage}"))?;
+                let name =
+                    zone.try_as_str().flatten().ok_or_else(|| format!("{zone} is no name of a time zone: {usage}"))?;
                 Some(name.parse::<Tz>().map_err(|_| format!("'{name}' is no time zone, such as Europe/Paris"))?)
             }
             _ => return Err(format!("too many arguments: {usage}")),
@@ -137,7 +141,10 @@ impl ScalarUDFImpl for WindowFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         if self.call != Call::Tumble {
-            return exec_err!("{}(…) stands in GROUP BY only: a row may be in several windows, or none alone", self.name());
+            return exec_err!(
+                "{}(…) stands in GROUP BY only: a row may be in several windows, or none alone",
+                self.name()
+            );
         }
         let (times, rest) = args.args.split_first().expect("the return type asked for two arguments");
         let constants: Option<Vec<ScalarValue>> = rest
@@ -161,7 +168,11 @@ impl ScalarUDFImpl for WindowFunction {
 
 /// Where the window that starts at `start` ends: for batch plans that show it beside the start.
 pub(crate) fn window_end(grid: &Grid, start: Expr) -> Expr {
-    let end = WindowEnd { grid: format!("{grid:?}"), of: GridEnd(grid.clone()), signature: Signature::any(1, Volatility::Immutable) };
+    let end = WindowEnd {
+        grid: format!("{grid:?}"),
+        of: GridEnd(grid.clone()),
+        signature: Signature::any(1, Volatility::Immutable),
+    };
     ScalarUDF::new_from_impl(end).call(vec![start])
 }
 
@@ -204,7 +215,11 @@ impl ScalarUDFImpl for WindowEnd {
 
 /// Applies a function of milliseconds to timestamps of any unit.
 pub(super) fn in_unit(times: &ArrayRef, function: impl Fn(i64) -> i64) -> Result<ArrayRef> {
-    fn apply<T: ArrowTimestampType>(times: &ArrayRef, zone: Option<Arc<str>>, function: impl Fn(i64) -> i64) -> ArrayRef {
+    fn apply<T: ArrowTimestampType>(
+        times: &ArrayRef,
+        zone: Option<Arc<str>>,
+        function: impl Fn(i64) -> i64,
+    ) -> ArrayRef {
         let done: PrimitiveArray<T> = times.as_primitive::<T>().unary(function);
         Arc::new(done.with_timezone_opt(zone))
     }
@@ -218,9 +233,9 @@ pub(super) fn in_unit(times: &ArrayRef, function: impl Fn(i64) -> i64) -> Result
         TimeUnit::Microsecond => {
             apply::<TimestampMicrosecondType>(times, zone, |t| function(t.div_euclid(1_000)).saturating_mul(1_000))
         }
-        TimeUnit::Nanosecond => {
-            apply::<TimestampNanosecondType>(times, zone, |t| function(t.div_euclid(1_000_000)).saturating_mul(1_000_000))
-        }
+        TimeUnit::Nanosecond => apply::<TimestampNanosecondType>(times, zone, |t| {
+            function(t.div_euclid(1_000_000)).saturating_mul(1_000_000)
+        }),
     })
 }
 

@@ -72,7 +72,9 @@ impl Grid {
     /// The first instant at which the zone's clock shows this or, where that is left out, something later.
     fn instant(&self, local: i64) -> i64 {
         let Some(zone) = self.zone else { return local };
-        let Some(mut shown) = DateTime::<Utc>::from_timestamp_millis(local).map(|t| t.naive_utc()) else { return local };
+        let Some(mut shown) = DateTime::<Utc>::from_timestamp_millis(local).map(|t| t.naive_utc()) else {
+            return local;
+        };
         // Clocks skip an hour or two; Samoa once skipped a day.
         for _ in 0..=26 * 4 {
             match found(zone, &shown) {
@@ -170,7 +172,9 @@ mod tests {
 
     #[test]
     fn days_of_a_zone_follow_one_another_without_gap_through_every_change_of_clocks() {
-        for zone in [Tz::Europe__Paris, Tz::America__Havana, Tz::America__Sao_Paulo, Tz::Pacific__Apia, Tz::Asia__Kolkata] {
+        for zone in
+            [Tz::Europe__Paris, Tz::America__Havana, Tz::America__Sao_Paulo, Tz::Pacific__Apia, Tz::Asia__Kolkata]
+        {
             let grid = Grid::new(DAY, DAY, Some(zone)).unwrap();
             let mut start = grid.slice_of(1_300_000_000_000);
             for _ in 0..3_000 {

@@ -1,10 +1,10 @@
-//! From the texts of a line to an event, or to the reason why it is none.
+//! From the texts of an event to the event, or to the reason why it is none.
 
-use sluice_events::{Event, EventType, Money, MoneyError, Reason, parse_event_time};
+use crate::{Event, EventType, Money, MoneyError, Reason, parse_event_time};
 use std::borrow::Cow;
 
 /// Columns of an event, as in `schemas/event-v1.avsc`.
-pub(crate) const COLUMNS: [&str; 14] = [
+pub const EVENT_COLUMNS: [&str; 14] = [
     "event_id",
     "event_type",
     "event_time",
@@ -21,23 +21,25 @@ pub(crate) const COLUMNS: [&str; 14] = [
     "currency",
 ];
 
-/// Columns without which a line is no event.
-pub(crate) const REQUIRED: [&str; 3] = ["event_id", "event_type", "event_time"];
+/// Columns without which there is no event.
+pub const REQUIRED_COLUMNS: [&str; 3] = ["event_id", "event_type", "event_time"];
 
-/// The texts of a line, in the order of [`COLUMNS`]. Empty is none.
+/// The texts of an event as a line of a file or a JSON value has them. An empty text is none.
 #[derive(Debug, Default)]
-pub(crate) struct Fields<'a>(pub(crate) [Option<Cow<'a, str>>; 14]);
+pub struct EventFields<'a>([Option<Cow<'a, str>>; EVENT_COLUMNS.len()]);
 
-/// Why a line is no event.
+/// Why a line or a value is no event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) reason: Reason,
-    /// Names the column.
-    pub(crate) message: String,
+pub struct Refusal {
+    /// The kind of mistake.
+    pub reason: Reason,
+    /// Names the column, where it is one column's fault.
+    pub message: String,
 }
 
 impl Refusal {
-    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    /// A refusal with its message.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into() }
     }
 
@@ -46,17 +48,28 @@ impl Refusal {
     }
 }
 
-impl Fields<'_> {
+impl<'a> EventFields<'a> {
+    /// Sets the text of a column, by its place in [`EVENT_COLUMNS`].
+    ///
+    /// # Panics
+    /// When there is no such column.
+    pub fn set(&mut self, column: usize, text: Cow<'a, str>) {
+        self.0[column] = Some(text);
+    }
+
     fn get(&self, column: usize) -> Option<&str> {
         self.0[column].as_deref().filter(|text| !text.is_empty())
     }
 
     fn required(&self, column: usize) -> Result<&str, Refusal> {
-        self.get(column).ok_or_else(|| Refusal::missing(COLUMNS[column]))
+        self.get(column).ok_or_else(|| Refusal::missing(EVENT_COLUMNS[column]))
     }
 
     /// The event. What its fields may hold beyond their type is judged later, by the validation of the stream.
-    pub(crate) fn event(&self) -> Result<Event<'_>, Refusal> {
+    ///
+    /// # Errors
+    /// With the first field that is missing or not of its type.
+    pub fn event(&self) -> Result<Event<'_>, Refusal> {
         let event_id = self.required(0)?;
         let name = self.required(1)?;
         let event_type = EventType::from_name(name).ok_or_else(|| {
@@ -120,12 +133,12 @@ pub(crate) fn short(text: &str) -> &str {
 mod tests {
     use super::*;
 
-    fn fields(pairs: &[(&str, &'static str)]) -> Fields<'static> {
-        let mut fields = Fields::default();
+    fn fields(pairs: &[(&str, &'static str)]) -> EventFields<'static> {
+        let mut fields = EventFields::default();
         let base = [("event_id", "e1"), ("event_type", "page_view"), ("event_time", "2024-03-01T10:00:00Z")];
         for (name, text) in base.iter().chain(pairs) {
-            let column = COLUMNS.iter().position(|c| c == name).unwrap();
-            fields.0[column] = Some(Cow::Borrowed(*text));
+            let column = EVENT_COLUMNS.iter().position(|c| c == name).unwrap();
+            fields.set(column, Cow::Borrowed(*text));
         }
         fields
     }
