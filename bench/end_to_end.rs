@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
 use sluice_events::{EventDecoder, EventFormat, Offset, Partition, Records, Schemas, ValidationRules};
 use sluice_sinks::lake::{Bucket, DatePartition, Lake, LakeConfig, LakeTable, S3Config, TableSpec};
-use sluice_stream_processor::{LiveModel, PartitionWorker, TimeRules};
+use sluice_stream_processor::{LiveModel, PartitionWorker, StateLimits, TimeRules};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -128,13 +128,15 @@ fn parts(log: &Path, lake: &Path) -> Vec<(&'static str, Duration)> {
         allowed_lateness: Duration::from_secs(600),
         late_grain: Duration::from_secs(60),
         dedup_horizon: Duration::from_secs(86_400),
-        dedup_ids_max: 8_000_000,
     };
+    let limits = StateLimits { dedup_ids_max: 8_000_000, groups_max: 100_000, state_bytes_max: 1 << 30 };
     let validation = ValidationRules { max_future_skew: Duration::from_secs(86_400) };
     for partition in 0..PARTITIONS {
         let mut reader = log.reader("events", Partition::new(partition), Offset::new(0)).expect("a reader");
         let mut decoder = EventDecoder::new("events", EventFormat::Avro, Arc::new(Schemas::shipped()), 1 << 20);
-        let mut worker = PartitionWorker::new("events", partition as i32, PARTITIONS as i32, &rules, models());
+        let mut worker =
+            PartitionWorker::new("events", (partition as i32, PARTITIONS as i32), &rules, &limits, models())
+                .expect("a worker");
         let mut since_partials = Instant::now();
         loop {
             let records: Records = timed(&mut read, || reader.next(BATCH, Duration::ZERO)).expect("records");
@@ -200,12 +202,15 @@ fn written(mut table: LakeTable, batches: &[RecordBatch]) -> Duration {
 
 fn models() -> Arc<[LiveModel]> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/live");
-    ["activity", "sales"]
-        .map(|name| {
-            let text = std::fs::read_to_string(folder.join(format!("{name}.sql"))).expect("a shipped model");
-            LiveModel::compile(name, &text).expect("a shipped model compiles")
+    let texts: Vec<(String, String)> = std::fs::read_dir(folder)
+        .expect("the shipped models")
+        .map(|file| {
+            let path = file.expect("a file").path();
+            let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(path).expect("a shipped model"))
         })
-        .into()
+        .collect();
+    LiveModel::compile_all(texts.iter().map(|(name, text)| (&**name, &**text))).expect("shipped models compile").into()
 }
 
 fn config(lake: &Path) -> LakeConfig {

@@ -13,5 +13,5 @@ mod status;
 
 pub use alert_text::alert_text;
 pub use model::{ColumnInfo, ColumnRole, ModelInfo};
-pub use server::{ServeState, router, serve};
+pub use server::{ModelSource, ServeState, router, serve};
 pub use status::{PartitionStatus, Status, StatusSource};

@@ -34,8 +34,20 @@ pub struct ServeState {
     pub metrics: Arc<Metrics>,
     /// How the process is doing.
     pub status: Arc<dyn StatusSource>,
-    /// The live models. The dashboard needs `activity` and `sales`.
-    pub models: Vec<ModelInfo>,
+    /// The live models of now. The dashboard needs `activity` and `sales`.
+    pub models: Arc<dyn ModelSource>,
+}
+
+/// Tells the live models, which may change while the server runs.
+pub trait ModelSource: Send + Sync {
+    /// The models, each once.
+    fn models(&self) -> Vec<ModelInfo>;
+}
+
+impl ModelSource for Vec<ModelInfo> {
+    fn models(&self) -> Vec<ModelInfo> {
+        self.clone()
+    }
 }
 
 /// What the handlers share.

@@ -1,7 +1,7 @@
 //! The whole server over a real socket, with a store that holds one hour of a small shop.
 
 use serde_json::Value;
-use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, PaneState, Severity};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, PaneState, Severity};
 use sluice_serve::{ColumnInfo, ColumnRole, ModelInfo, PartitionStatus, ServeState, Status, StatusSource, serve};
 use sluice_sinks::{
     Metric, Metrics,
@@ -74,7 +74,8 @@ impl Server {
         })));
         let metrics = Metrics::new();
         metrics.add(Metric::EventsProcessed, &[], 41);
-        let state = ServeState { store, metrics: Arc::new(metrics), status: status.clone(), models: models() };
+        let state =
+            ServeState { store, metrics: Arc::new(metrics), status: status.clone(), models: Arc::new(models()) };
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(async move {
             let shutdown = async move {
@@ -396,6 +397,10 @@ impl KpiStore for Down {
     fn upsert_kpis(&self, _: &[Kpi]) -> Result<(), KpiStoreError> {
         Self::error()
     }
+    fn remove_kpis(&self, _: &[KpiKey]) -> Result<(), KpiStoreError> {
+        Self::error()
+    }
+
     fn kpis(&self, _: &KpiQuery) -> Result<Vec<Kpi>, KpiStoreError> {
         Self::error()
     }

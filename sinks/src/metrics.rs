@@ -52,6 +52,7 @@ metrics! {
     GroupsOverflow = "sluice_groups_overflow_total", Counter, ["model"], "Events counted under __other__ because there were too many groups.";
     PanesPublished = "sluice_panes_published_total", Counter, ["model", "state"], "Panes published, by state.";
     PartialsDropped = "sluice_partials_after_seal_total", Counter, ["model"], "Partial panes that came after their window was sealed.";
+    PartialsUnknown = "sluice_partials_unknown_model_total", Counter, ["model"], "Partial panes of models that the merge worker does not know, or knows with another text.";
     RowsWritten = "sluice_lake_rows_written_total", Counter, ["table"], "Rows committed to a lake table.";
     FilesWritten = "sluice_lake_files_written_total", Counter, ["table"], "Parquet files committed to a lake table.";
     BytesWritten = "sluice_lake_bytes_written_total", Counter, ["table"], "Bytes of Parquet committed to a lake table.";

@@ -3,7 +3,7 @@
 use crate::{
     Config,
     config::Overrides,
-    models,
+    doctor, models,
     produce::Source,
     query::{self, Format},
     roles, up, verify,
@@ -61,6 +61,13 @@ enum Command {
     },
     /// Check the ledger (no record lost, none twice) and that the stream equals a batch over silver. Exit 1 if not.
     Verify {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what there is, what is wrong and what a start would do: log, lake, checkpoints, stores. Changes nothing; exit 1
+    /// when something needs a person.
+    Doctor {
         /// For programs.
         #[arg(long)]
         json: bool,
@@ -156,8 +163,11 @@ enum Models {
         /// Its name.
         name: String,
     },
-    /// Compile every model; exit 1 and say why when one cannot run continuously.
-    Check,
+    /// Compile every model; exit 1, and say file, line, column and reason, when one cannot run continuously.
+    Check {
+        /// These files besides the models there are; one of the same name replaces the other.
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,7 +213,10 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Verify { json } => {
             return Ok(if verify::run(&config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
-        Command::Models(command) => return show_models(&config, &command),
+        Command::Doctor { json } => {
+            return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Models(command) => return show_models(&config, command),
         Command::Config(ConfigCommand::Check) => println!("the settings are good"),
     }
     Ok(ExitCode::SUCCESS)
@@ -226,20 +239,38 @@ fn replay(files: Vec<PathBuf>, speed: Option<f64>) -> Result<ReplayConfig> {
     Ok(ReplayConfig { files: files.into_iter().map(existing).collect::<Result<_>>()?, speed: speed.unwrap_or(0.0) })
 }
 
-fn show_models(config: &Config, command: &Models) -> Result<ExitCode> {
+fn show_models(config: &Config, command: Models) -> Result<ExitCode> {
     match command {
-        Models::Check => {
-            let models = models::compile(config)?;
-            println!("{} models run continuously", models.len());
+        Models::Check { files } => {
+            let mut texts = models::texts(config)?;
+            for file in files {
+                let text = models::read(&existing(file)?)?;
+                texts.retain(|other| other.name != text.name);
+                texts.push(text);
+            }
+            let wrong = models::check(&texts);
+            for text in &texts {
+                let place = text.place();
+                match wrong.iter().find(|(name, _)| *name == text.name) {
+                    None => println!("{:<16} runs continuously  ({place})", text.name),
+                    Some((_, why)) => println!("{:<16} REFUSED  {place}{why}", text.name),
+                }
+            }
+            return Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Models::List => {
+            let texts = models::texts(config)?;
+            println!("{:<16} {:<52} {:<24} {:<10} TITLE", "NAME", "GRAIN", "READS", "FROM");
             for model in models::compile(config)?.iter() {
-                println!("{:<16} {:<40} {}", model.name, model.header.grain, model.header.title);
+                let reads = model.upstream.as_ref().map_or("events".to_owned(), |up| format!("live.{up}"));
+                let own = texts.iter().any(|text| text.name == model.name && text.file.is_some());
+                let from = if own { "yours" } else { "shipped" };
+                println!("{:<16} {:<52} {reads:<24} {from:<10} {}", model.name, model.header.grain, model.header.title);
             }
         }
         Models::Show { name } => {
             let models = models::compile(config)?;
-            let Some(model) = models.iter().find(|m| m.name == *name) else {
+            let Some(model) = models.iter().find(|m| m.name == name) else {
                 let names: Vec<_> = models.iter().map(|m| &*m.name).collect();
                 return Err(WrongUse(format!("there is no model '{name}'; there are {}", names.join(", "))).into());
             };

@@ -25,6 +25,7 @@ pub struct Config {
     pub registry: RegistryConfig,
     pub time: TimeConfig,
     pub process: ProcessConfig,
+    pub merge: MergeConfig,
     pub checkpoints: CheckpointsConfig,
     pub lake: LakeConfig,
     pub kpi_store: KpiStoreConfig,
@@ -113,7 +114,7 @@ impl TimeConfig {
 #[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
 pub struct ProcessConfig {
     pub group: String,
-    pub partitions: String,
+    pub partitions: PartitionChoice,
     pub batch_records: usize,
     pub value_bytes_max: usize,
     pub groups_max: usize,
@@ -122,29 +123,44 @@ pub struct ProcessConfig {
     pub provisional_interval: Duration,
 }
 
-impl ProcessConfig {
-    /// The partitions to work on, of `count`.
-    pub(crate) fn chosen(&self, count: u32) -> Result<Vec<u32>> {
-        if self.partitions.trim() == "all" {
-            return Ok((0..count).collect());
+/// Settings of the merge workers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct MergeConfig {
+    pub partitions: PartitionChoice,
+}
+
+/// Which partitions of a topic a process works on: `auto`, `all`, or a list such as `0-3,7`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct PartitionChoice(String);
+
+impl PartitionChoice {
+    /// The partitions to work on, of `count`; none: as the group says.
+    pub(crate) fn chosen(&self, count: u32, key: &str) -> Result<Option<Vec<u32>>> {
+        match self.0.trim() {
+            "auto" => return Ok(None),
+            "all" => return Ok(Some((0..count).collect())),
+            _ => {}
         }
         let mut chosen = Vec::new();
-        for part in self.partitions.split(',').map(str::trim) {
+        for part in self.0.split(',').map(str::trim) {
             let (from, to) = part.split_once('-').unwrap_or((part, part));
             let number = |text: &str| {
                 text.trim().parse::<u32>().ok().filter(|p| *p < count).ok_or_else(|| {
                     let count = count - 1;
-                    WrongUse(format!("process.partitions: '{text}' is no partition; the topic has 0 to {count}"))
+                    WrongUse(format!("{key}: '{text}' is no partition; the topic has 0 to {count}, or say auto or all"))
                 })
             };
             chosen.extend(number(from)?..=number(to)?);
         }
         if chosen.is_empty() {
-            return Err(WrongUse(format!("process.partitions: '{}' chooses none", self.partitions)).into());
+            return Err(WrongUse(format!("{key}: '{}' chooses none", self.0)).into());
         }
         chosen.sort_unstable();
         chosen.dedup();
-        Ok(chosen)
+        Ok(Some(chosen))
     }
 }
 
@@ -162,6 +178,8 @@ pub struct CheckpointsConfig {
 #[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
 pub struct ModelsConfig {
     pub dir: PathBuf,
+    #[serde(with = "humantime_serde")]
+    pub reload_interval: Duration,
 }
 
 /// An address to listen on.
@@ -325,12 +343,11 @@ mod tests {
 
     #[test]
     fn partitions_are_chosen_by_list_and_range() {
-        let mut config = load(&[]).unwrap().process;
-        assert_eq!(config.chosen(3).unwrap(), [0, 1, 2]);
-        config.partitions = "0-1, 3".to_owned();
-        assert_eq!(config.chosen(4).unwrap(), [0, 1, 3]);
-        assert!(config.chosen(3).is_err());
-        config.partitions = "3-1".to_owned();
-        assert!(config.chosen(4).is_err());
+        let chosen = |text: &str, count| PartitionChoice(text.to_owned()).chosen(count, "process.partitions");
+        assert_eq!(chosen("auto", 3).unwrap(), None);
+        assert_eq!(chosen("all", 3).unwrap(), Some(vec![0, 1, 2]));
+        assert_eq!(chosen("0-1, 3", 4).unwrap(), Some(vec![0, 1, 3]));
+        assert!(chosen("0-1, 3", 3).unwrap_err().to_string().contains("process.partitions: '3'"));
+        assert!(chosen("3-1", 4).is_err());
     }
 }

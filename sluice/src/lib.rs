@@ -5,7 +5,9 @@
 
 mod commands;
 mod config;
+mod doctor;
 mod lake_tables;
+mod live_models;
 mod merge_role;
 mod models;
 mod partition_loop;
@@ -13,6 +15,7 @@ mod pipeline;
 mod process_role;
 mod produce;
 mod query;
+mod recovery;
 mod roles;
 mod serve_role;
 pub mod telemetry;

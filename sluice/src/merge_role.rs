@@ -3,17 +3,29 @@
 use crate::{
     Config,
     lake_tables::live,
+    live_models::LiveModels,
     pipeline::{Pipeline, spawn},
     process_role::commit,
 };
 use anyhow::{Context, Result, bail};
+use arrow::array::RecordBatch;
+use datafusion::{
+    common::ScalarValue,
+    prelude::{SessionContext, col, lit},
+};
+use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
     Alert, AlertState, Kpi, KpiKey, LogTime, Offset, Partial, Partition, RecordBuffer, Severity, Subject, TopicCodec,
 };
 use sluice_serve::alert_text;
-use sluice_sinks::{Metric, kpi_store::KpiStore, lake::LakeTable};
+use sluice_sinks::{
+    Metric,
+    kpi_store::KpiStore,
+    lake::{Bucket, LakeTable},
+};
 use sluice_stream_processor::{LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint};
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicI64, Ordering},
@@ -27,49 +39,142 @@ const WAIT: Duration = Duration::from_millis(50);
 const KPIS_A_WRITE: usize = 1_000;
 /// `until` before anyone asked to stop.
 const NO_END: i64 = i64::MAX;
+/// `until` of a loop that reads nothing more.
+const AT_ONCE: i64 = i64::MIN;
 
 pub(crate) struct MergeRole {
     pipeline: Pipeline,
-    stop: Arc<AtomicBool>,
-    /// For each partition the offset to read up to before stopping.
-    until: Vec<Arc<AtomicI64>>,
-    threads: Vec<JoinHandle<()>>,
+    models: Arc<LiveModels>,
+    store: Arc<dyn KpiStore>,
+    runtime: tokio::runtime::Handle,
+    loops: BTreeMap<u32, RunningLoop>,
+    /// None: the partitions are fixed.
+    membership: Option<Box<dyn Membership>>,
+}
+
+struct RunningLoop {
+    orders: Arc<Orders>,
+    thread: JoinHandle<()>,
+}
+
+/// What a loop is told.
+struct Orders {
+    stop: AtomicBool,
+    /// The offset to read up to before stopping.
+    until: AtomicI64,
+    /// Stop and commit nothing: the partition is another's.
+    abandon: AtomicBool,
 }
 
 impl MergeRole {
-    pub fn start(pipeline: &Pipeline, models: &Arc<[LiveModel]>, store: &Arc<dyn KpiStore>) -> Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut until = Vec::new();
-        let mut threads = Vec::new();
-        for partition in 0..pipeline.merge_partitions {
-            let end = Arc::new(AtomicI64::new(NO_END));
-            until.push(end.clone());
-            let merge_loop = MergeLoop {
-                pipeline: pipeline.clone(),
-                partition,
-                models: models.clone(),
-                store: store.clone(),
-                stop: stop.clone(),
-                until: end,
-            };
-            threads.push(spawn(format!("merge {partition}"), &pipeline.failure, move || merge_loop.run())?);
+    /// Starts the loops of the partitions that are this process's. With `whole`, those are all unless the configuration
+    /// names some.
+    pub fn start(
+        pipeline: &Pipeline,
+        models: &Arc<LiveModels>,
+        store: &Arc<dyn KpiStore>,
+        runtime: &tokio::runtime::Handle,
+        whole: bool,
+    ) -> Result<Self> {
+        let config = &pipeline.config;
+        let mut role = Self {
+            pipeline: pipeline.clone(),
+            models: models.clone(),
+            store: store.clone(),
+            runtime: runtime.clone(),
+            loops: BTreeMap::new(),
+            membership: None,
+        };
+        match config.merge.partitions.chosen(pipeline.merge_partitions, "merge.partitions")? {
+            Some(chosen) => role.take(&chosen)?,
+            None if whole || config.log.kind == LogKind::Embedded => {
+                role.take(&(0..pipeline.merge_partitions).collect::<Vec<_>>())?;
+            }
+            None => {
+                let group = format!("{}-merge", config.process.group);
+                role.membership = Some(pipeline.log.join(&group, &config.topics.partials)?);
+            }
         }
-        Ok(Self { pipeline: pipeline.clone(), stop, until, threads })
+        Ok(role)
+    }
+
+    fn take(&mut self, partitions: &[u32]) -> Result<()> {
+        for partition in partitions.iter().copied().filter(|p| !self.loops.contains_key(p)).collect::<Vec<_>>() {
+            let orders = Arc::new(Orders {
+                stop: AtomicBool::new(false),
+                until: AtomicI64::new(NO_END),
+                abandon: AtomicBool::new(false),
+            });
+            let merge_loop = MergeLoop {
+                pipeline: self.pipeline.clone(),
+                partition,
+                models: self.models.clone(),
+                store: self.store.clone(),
+                runtime: self.runtime.clone(),
+                orders: orders.clone(),
+            };
+            let name = format!("merge {partition}");
+            let thread = spawn(name, &self.pipeline.failure, move || merge_loop.run())?;
+            self.loops.insert(partition, RunningLoop { orders, thread });
+        }
+        Ok(())
+    }
+
+    /// Ends loops: each reads up to where `until` says, commits and keeps its state, or abandons what is not committed.
+    fn end(&mut self, partitions: &[u32], until: impl Fn(u32) -> Result<i64>, abandon: bool) -> Result<()> {
+        let ended: Vec<_> =
+            partitions.iter().filter_map(|p| self.loops.remove(p).map(|running| (*p, running))).collect();
+        for (partition, running) in &ended {
+            running.orders.until.store(until(*partition)?, Ordering::Release);
+            running.orders.abandon.store(abandon, Ordering::Release);
+            running.orders.stop.store(true, Ordering::Release);
+        }
+        for (_, running) in ended {
+            let _ = running.thread.join();
+        }
+        Ok(())
+    }
+
+    /// Follows the group; call it often.
+    pub fn tick(&mut self) -> Result<()> {
+        let numbers = |partitions: Vec<Partition>| partitions.into_iter().map(Partition::get).collect::<Vec<_>>();
+        let Some(mut membership) = self.membership.take() else { return Ok(()) };
+        while let Some(change) = membership.next_change(Duration::ZERO)? {
+            match change {
+                AssignmentChange::Assigned(partitions) => {
+                    let partitions = numbers(partitions);
+                    tracing::info!(partitions = format!("{partitions:?}"), "partitions of partials assigned");
+                    self.take(&partitions)?;
+                }
+                AssignmentChange::Revoked(partitions) => {
+                    let partitions = numbers(partitions);
+                    tracing::info!(
+                        partitions = format!("{partitions:?}"),
+                        "partitions of partials go to another process"
+                    );
+                    self.end(&partitions, |_| Ok(AT_ONCE), false)?;
+                    membership.released();
+                }
+                AssignmentChange::Lost(partitions) => {
+                    let partitions = numbers(partitions);
+                    tracing::warn!(
+                        partitions = format!("{partitions:?}"),
+                        "partitions of partials lost to another process"
+                    );
+                    self.end(&partitions, |_| Ok(AT_ONCE), true)?;
+                }
+            }
+        }
+        self.membership = Some(membership);
+        Ok(())
     }
 
     /// Merges all that has been sent so far, commits and ends.
     pub fn finish(mut self) -> Result<()> {
         self.pipeline.log.flush()?;
-        for (partition, until) in self.until.iter().enumerate() {
-            let topic = &self.pipeline.config.topics.partials;
-            let end = self.pipeline.log.offsets(topic, Partition::new(partition as u32))?.end;
-            until.store(end.get(), Ordering::Release);
-        }
-        self.stop.store(true, Ordering::Release);
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-        Ok(())
+        let all: Vec<u32> = self.loops.keys().copied().collect();
+        let (log, topic) = (self.pipeline.log.clone(), self.pipeline.config.topics.partials.clone());
+        self.end(&all, |partition| Ok(log.offsets(&topic, Partition::new(partition))?.end.get()), false)
     }
 }
 
@@ -81,15 +186,16 @@ pub(crate) fn worker_name(config: &Config, partition: u32) -> String {
 struct MergeLoop {
     pipeline: Pipeline,
     partition: u32,
-    models: Arc<[LiveModel]>,
+    models: Arc<LiveModels>,
     store: Arc<dyn KpiStore>,
-    stop: Arc<AtomicBool>,
-    until: Arc<AtomicI64>,
+    runtime: tokio::runtime::Handle,
+    orders: Arc<Orders>,
 }
 
 /// Where results go.
 struct Outputs {
     app: String,
+    /// Of each model, in the models' order.
     tables: Vec<LakeTable>,
     kpi_codec: TopicCodec<Kpi>,
     alert_codec: TopicCodec<Alert>,
@@ -102,19 +208,19 @@ impl MergeLoop {
         worker_name(&self.pipeline.config, self.partition)
     }
 
-    fn recover(&self, range: sluice_event_log::OffsetRange) -> Result<Merger> {
-        let mut merger = Merger::new(&self.pipeline.config.time.rules(), self.models.clone())?;
-        for bytes in self.pipeline.checkpoints.newest_first(&self.worker_name())? {
-            match decode_checkpoint::<MergerState>(&bytes) {
+    fn recover(&self, range: OffsetRange, models: &Arc<[LiveModel]>, tables: &mut [LakeTable]) -> Result<Merger> {
+        let mut merger = Merger::new(&self.pipeline.config.time.rules(), models.clone())?;
+        let worker = self.worker_name();
+        for stored in self.pipeline.checkpoints.newest_first(&worker)? {
+            match decode_checkpoint::<MergerState>(&stored.bytes) {
                 Ok(state) if state.position > range.end.get() => bail!(
-                    "the checkpoint of {} covers offset {}, but the log ends at {}: the log is not the one it was made from",
-                    self.worker_name(),
+                    "the checkpoint of {worker} covers offset {}, but the log ends at {}: the log is not the one it was made from",
                     state.position,
                     range.end
                 ),
                 Ok(state) if state.position >= range.start.get() => {
                     merger.restore(state)?;
-                    break;
+                    return Ok(merger);
                 }
                 Ok(state) => {
                     tracing::warn!(position = state.position, "the log no longer holds what follows this checkpoint");
@@ -122,7 +228,59 @@ impl MergeLoop {
                 Err(error) => tracing::warn!(%error, "checkpoint cannot be used; trying the one before"),
             }
         }
+        // What was sealed stands in the tables; what was open is in the log, since partials are absolute.
+        let mut sealed_until = BTreeMap::new();
+        for (model, table) in models.iter().zip(tables) {
+            if let Some(until) = table.committed(&self.sealed_app(&model.name))? {
+                sealed_until.insert(model.name.clone(), until);
+            }
+        }
+        if !sealed_until.is_empty() {
+            tracing::warn!(
+                partition = self.partition,
+                "no checkpoint can be used: merging the log again from its start"
+            );
+            merger.resume_after(&sealed_until);
+            self.recount(&mut merger)?;
+        }
         Ok(merger)
+    }
+
+    /// Shows models that read another one's rows what that one's table has of windows that are not sealed.
+    fn recount(&self, merger: &mut Merger) -> Result<()> {
+        let tables = self.pipeline.lake.existing(Bucket::Gold, "live")?;
+        for (at, upstream, column, from) in merger.needs_rows() {
+            let Some((_, table)) = tables.iter().find(|(name, _)| *name == upstream) else { continue };
+            let Some(schema) = merger.models().iter().find(|m| m.name == upstream).map(|m| m.pane_schema().clone())
+            else {
+                continue;
+            };
+            let batches = self.runtime.block_on(async {
+                let context = SessionContext::new();
+                table.update_datafusion_session(&context.state())?;
+                let from = ScalarValue::TimestampMillisecond(Some(from.max(0)), Some("UTC".into()));
+                let rows = context.read_table(Arc::new(table.table_provider().build().await?))?;
+                anyhow::Ok(rows.filter(col(column).gt_eq(lit(from)))?.collect().await?)
+            })?;
+            for batch in batches {
+                let cast_column = |field: &arrow::datatypes::FieldRef| {
+                    let column = batch.column_by_name(field.name()).context("a column is missing")?;
+                    Ok(arrow::compute::cast(column, field.data_type())?)
+                };
+                let columns = schema.fields().iter().map(cast_column).collect::<Result<_>>()?;
+                merger.recount(at, &RecordBatch::try_new(schema.clone(), columns)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Under what a table keeps until when its model is sealed.
+    fn sealed_app(&self, model: &str) -> String {
+        format!("{}/sealed/{model}", self.pipeline.config.process.group)
+    }
+
+    fn tables(&self, models: &[LiveModel]) -> Result<Vec<LakeTable>> {
+        Ok(models.iter().map(|m| self.pipeline.lake.table(live(m))).collect::<Result<_, _>>()?)
     }
 
     fn run(self) -> Result<()> {
@@ -130,13 +288,16 @@ impl MergeLoop {
         let topic = config.topics.partials.clone();
         let partition = Partition::new(self.partition);
         let range = self.pipeline.log.offsets(&topic, partition)?;
-        let mut merger = self.recover(range)?;
+        let mut generation = self.models.generation();
+        let models = self.models.get();
+        let mut tables = self.tables(&models)?;
+        let mut merger = self.recover(range, &models, &mut tables)?;
         let from = Offset::new(merger.position().max(range.start.get()));
         let mut reader = self.pipeline.log.reader(&topic, partition, from)?;
         let codec = TopicCodec::<Partial>::new(self.pipeline.schemas.subject(Subject::Partials));
         let mut outputs = Outputs {
             app: self.pipeline.app(&topic, self.partition),
-            tables: self.models.iter().map(|m| self.pipeline.lake.table(live(m))).collect::<Result<_, _>>()?,
+            tables,
             kpi_codec: TopicCodec::new(self.pipeline.schemas.subject(Subject::Kpis)),
             alert_codec: TopicCodec::new(self.pipeline.schemas.subject(Subject::Alerts)),
             kpis: Vec::new(),
@@ -146,6 +307,17 @@ impl MergeLoop {
         let mut epoch_started = Instant::now();
         while !self.pipeline.failure.is_set() {
             let records = reader.next(4096, WAIT)?;
+            if self.orders.abandon.load(Ordering::Acquire) {
+                return Ok(());
+            }
+            // After reading: the models that these records speak of were known before they were sent.
+            self.models.look(Some(&self.pipeline.lake));
+            if self.models.generation() != generation {
+                generation = self.models.generation();
+                self.end_epoch(&merger, &mut outputs)?;
+                merger.change_models(self.models.get())?;
+                outputs.tables = self.tables(merger.models())?;
+            }
             for (offset, record) in records.iter() {
                 match codec.decode(record.value.unwrap_or_default()) {
                     Ok(partial) => {
@@ -166,8 +338,8 @@ impl MergeLoop {
                 self.report(&merger);
             }
             self.publish(&mut outputs)?;
-            let finished =
-                self.stop.load(Ordering::Acquire) && reader.position().get() >= self.until.load(Ordering::Acquire);
+            let finished = self.orders.stop.load(Ordering::Acquire)
+                && reader.position().get() >= self.orders.until.load(Ordering::Acquire);
             if finished || epoch_started.elapsed() >= config.lake.roll_age {
                 epoch_started = Instant::now();
                 self.end_epoch(&merger, &mut outputs)?;
@@ -197,6 +369,14 @@ impl MergeLoop {
         }
         for (model, count) in output.after_seal {
             metrics.add(Metric::PartialsDropped, &[&model], count as u64);
+        }
+        for model in output.unknown {
+            metrics.add(Metric::PartialsUnknown, &[&model], 1);
+            tracing::warn!(
+                model,
+                "partials of a model that this process does not know, or knows with another text: give merge and process \
+                 the same models.dir. It counts here from the first window after"
+            );
         }
         for kpi in &output.kpis {
             let state = format!("{:?}", kpi.state).to_lowercase();
@@ -281,7 +461,11 @@ impl MergeLoop {
 
     /// What was merged is committed; then the state is kept.
     fn end_epoch(&self, merger: &Merger, outputs: &mut Outputs) -> Result<()> {
-        for table in &mut outputs.tables {
+        let sealed_until: BTreeMap<&str, i64> = merger.sealed_until().collect();
+        for (model, table) in merger.models().iter().zip(&mut outputs.tables) {
+            if let Some(until) = sealed_until.get(&*model.name).filter(|_| table.pending_rows() > 0) {
+                table.cover(&self.sealed_app(&model.name), *until);
+            }
             commit(table, &self.pipeline.metrics)?;
         }
         self.store.flush()?;

@@ -5,7 +5,11 @@ use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
 use sluice_serve::{ColumnInfo, ColumnRole, ModelInfo};
 use sluice_stream_processor::LiveModel;
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../models/live");
 
@@ -37,16 +41,34 @@ pub(crate) fn texts(config: &Config) -> Result<Vec<ModelText>> {
         let folder = std::fs::read_dir(&own).with_context(|| format!("read models folder {}", own.display()))?;
         for entry in folder {
             let path = entry.with_context(|| format!("read models folder {}", own.display()))?.path();
-            let Some(name) =
-                path.file_stem().and_then(|s| s.to_str()).filter(|_| path.extension().is_some_and(|e| e == "sql"))
-            else {
-                continue;
-            };
-            let text = std::fs::read_to_string(&path).with_context(|| format!("read model {}", path.display()))?;
-            texts.insert(name.to_owned(), ModelText { name: name.to_owned(), text, file: Some(path.clone()) });
+            if path.extension().is_some_and(|e| e == "sql") {
+                let text = read(&path)?;
+                texts.insert(text.name.clone(), text);
+            }
         }
     }
     Ok(texts.into_values().collect())
+}
+
+impl ModelText {
+    /// Where it stands, for a message.
+    pub fn place(&self) -> String {
+        self.file.as_ref().map_or("shipped".to_owned(), |file| file.display().to_string())
+    }
+}
+
+/// The text in a user's file; the model is called like it.
+pub(crate) fn read(file: &Path) -> Result<ModelText> {
+    let name = file.file_stem().and_then(|s| s.to_str());
+    let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let name = name.filter(is_name).ok_or_else(|| {
+        WrongUse(format!(
+            "model {}: a model is called like its file, and its table too: letters, digits and _ only",
+            file.display()
+        ))
+    })?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("read model {}", file.display()))?;
+    Ok(ModelText { name: name.to_owned(), text, file: Some(file.to_owned()) })
 }
 
 /// All live models, compiled.
@@ -54,10 +76,21 @@ pub(crate) fn compile(config: &Config) -> Result<Arc<[LiveModel]>> {
     let texts = texts(config)?;
     let compiled = LiveModel::compile_all(texts.iter().map(|text| (&*text.name, &*text.text)));
     compiled.map(Into::into).map_err(|error| {
-        let text = texts.iter().find(|text| text.name == error.model());
-        let place = text.and_then(|text| text.file.as_ref()).map_or("shipped".to_owned(), |f| f.display().to_string());
+        let place = texts.iter().find(|text| text.name == error.model()).map_or(String::new(), ModelText::place);
         anyhow::Error::new(error).context(place)
     })
+}
+
+/// The models that cannot run continuously, each with line, column and reason. One that reads from such a model is one.
+pub(crate) fn check(texts: &[ModelText]) -> Vec<(String, String)> {
+    let mut wrong: Vec<(String, String)> = Vec::new();
+    loop {
+        let left = texts.iter().filter(|text| !wrong.iter().any(|(name, _)| *name == text.name));
+        match LiveModel::compile_all(left.map(|text| (&*text.name, &*text.text))) {
+            Ok(_) => return wrong,
+            Err(error) => wrong.push((error.model().to_owned(), error.in_file())),
+        }
+    }
 }
 
 /// What the API tells about a model.

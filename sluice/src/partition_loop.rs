@@ -2,9 +2,11 @@
 
 use crate::{
     lake_tables::dead_letter_rows,
+    live_models::LiveModels,
     pipeline::{Pipeline, now_millis},
+    recovery,
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use sluice_event_log::{EventLog, PartitionReader};
 use sluice_events::{
@@ -13,11 +15,11 @@ use sluice_events::{
 };
 use sluice_serve::PartitionStatus;
 use sluice_sinks::Metric;
-use sluice_stream_processor::{Counts, LiveModel, PartitionWorker, WorkerState, decode_checkpoint, encode_checkpoint};
+use sluice_stream_processor::{Counts, PartitionWorker, encode_checkpoint};
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering},
         mpsc,
     },
     time::{Duration, Instant},
@@ -42,7 +44,13 @@ pub(crate) enum ToLake {
     },
     Barrier {
         epoch: u64,
+        /// How many loops put this barrier.
+        voices: usize,
     },
+    /// A partition came, from another owner perhaps.
+    Taken { app: String },
+    /// What is not committed never was; then the word that it is forgotten.
+    Discard { done: mpsc::Sender<()> },
 }
 
 /// A worker's state at a barrier.
@@ -53,23 +61,38 @@ pub(crate) struct StateAtBarrier {
     pub bytes: Vec<u8>,
 }
 
-/// What the coordinator tells the partition loops.
+/// What the coordinator tells all loops.
 pub(crate) struct Signals {
     pub epoch: AtomicU64,
+    /// How many partition loops there are at that epoch, and loops of dead letters.
+    pub loops: AtomicUsize,
+    pub letters: AtomicUsize,
     pub drain_until: AtomicI64,
-    pub stop_reading: AtomicBool,
-    pub stop: AtomicBool,
 }
 
 impl Default for Signals {
     fn default() -> Self {
         Self {
             epoch: AtomicU64::new(0),
+            loops: AtomicUsize::new(0),
+            letters: AtomicUsize::new(0),
             drain_until: AtomicI64::new(NOT_DRAINING),
-            stop_reading: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
         }
     }
+}
+
+impl Signals {
+    /// The barriers that end an epoch in the queue of bronze; dead letters go there only.
+    pub fn voices_in_bronze(&self) -> usize {
+        self.loops.load(Ordering::Acquire) + self.letters.load(Ordering::Acquire)
+    }
+}
+
+/// What the coordinator tells one loop.
+#[derive(Default)]
+pub(crate) struct LoopSignals {
+    pub stop_reading: AtomicBool,
+    pub stop: AtomicBool,
 }
 
 /// What a partition loop tells everyone.
@@ -90,8 +113,12 @@ impl Progress {
 pub(crate) struct PartitionLoop {
     pub pipeline: Pipeline,
     pub partition: u32,
-    pub models: Arc<[LiveModel]>,
+    pub models: Arc<LiveModels>,
+    pub runtime: tokio::runtime::Handle,
     pub signals: Arc<Signals>,
+    pub mine: Arc<LoopSignals>,
+    /// The epoch that had ended when this loop was made.
+    pub epoch: u64,
     pub progress: Arc<Mutex<Progress>>,
     pub bronze: mpsc::SyncSender<ToLake>,
     pub silver: mpsc::SyncSender<ToLake>,
@@ -137,58 +164,20 @@ impl PartialsOut {
 }
 
 impl PartitionLoop {
-    fn worker_name(&self) -> String {
-        let config = &self.pipeline.config;
-        format!("{}/{}/{}", config.process.group, config.topics.events, self.partition)
-    }
-
     /// The worker as its newest usable checkpoint left it, and a reader that goes on from there.
     fn recover(&self) -> Result<(PartitionWorker, Box<dyn PartitionReader>)> {
         let config = &self.pipeline.config;
         let topic = &config.topics.events;
-        let fresh = || {
-            let partitions = self.pipeline.event_partitions as i32;
-            let place = (self.partition as i32, partitions);
-            let limits = config.time.limits(&config.process);
-            PartitionWorker::new(topic, place, &config.time.rules(), &limits, self.models.clone())
-        };
-        let range = self.pipeline.log.offsets(topic, Partition::new(self.partition))?;
-        let mut worker = fresh()?;
-        let mut recovered = false;
-        for bytes in self.pipeline.checkpoints.newest_first(&self.worker_name())? {
-            match decode_checkpoint::<WorkerState>(&bytes) {
-                Ok(state) if state.position >= range.start.get() && state.position <= range.end.get() => {
-                    worker.restore(state)?;
-                    recovered = true;
-                    break;
-                }
-                Ok(state) if state.position > range.end.get() => bail!(
-                    "the checkpoint of {} covers offset {}, but the log ends at {}: the log is not the one it was \
-                     made from. Point log.* at the right log, or begin anew with an empty --dir (or lake and checkpoints)",
-                    self.worker_name(),
-                    state.position,
-                    range.end
-                ),
-                Ok(state) => tracing::warn!(
-                    partition = self.partition,
-                    position = state.position,
-                    log_start = range.start.get(),
-                    "the log no longer holds what follows this checkpoint"
-                ),
-                Err(error) => {
-                    tracing::warn!(partition = self.partition, %error, "checkpoint cannot be used; trying the one before")
-                }
-            }
-        }
-        let from = if recovered { worker.position() } else { range.start };
-        if recovered || from.get() > 0 {
-            tracing::info!(partition = self.partition, from = from.get(), end = range.end.get(), "partition resumes");
-        }
+        let place = (self.partition as i32, self.pipeline.event_partitions as i32);
+        let limits = config.time.limits(&config.process);
+        let worker = PartitionWorker::new(topic, place, &config.time.rules(), &limits, self.models.get())?;
+        let (worker, from) = recovery::recover(&self.pipeline, self.partition, &self.runtime, worker)?;
         let reader = self.pipeline.log.reader(topic, Partition::new(self.partition), from)?;
         Ok((worker, reader))
     }
 
     pub fn run(self) -> Result<()> {
+        let mut generation = self.models.generation();
         let (mut worker, mut reader) = self.recover()?;
         let config = self.pipeline.config.clone();
         let topic = config.topics.events.clone();
@@ -206,8 +195,10 @@ impl PartitionLoop {
             codec: TopicCodec::new(self.pipeline.schemas.subject(Subject::Partials)),
             buffers: vec![RecordBuffer::new(); self.pipeline.merge_partitions as usize],
         };
-        // An epoch that ended while this loop recovered still waits for its barrier.
-        let mut epoch = 0;
+        let _ = self.bronze.send(ToLake::Taken { app: app.clone() });
+        let _ = self.silver.send(ToLake::Taken { app: app.clone() });
+        // An epoch that ends while this loop recovers still waits for its barrier.
+        let mut epoch = self.epoch;
         let mut told = Instant::now();
         let mut last_record = Instant::now();
         let mut end_asked: Option<Instant> = None;
@@ -215,7 +206,7 @@ impl PartitionLoop {
         let mut idle = false;
         let mut drained = false;
         while !self.pipeline.failure.is_set() {
-            let records = if self.signals.stop_reading.load(Ordering::Acquire) {
+            let records = if self.mine.stop_reading.load(Ordering::Acquire) {
                 std::thread::sleep(Duration::from_millis(2));
                 Records::new()
             } else {
@@ -258,6 +249,11 @@ impl PartitionLoop {
                 idle = true;
                 partials.send(&worker.idle()?)?;
             }
+            if self.models.generation() != generation {
+                generation = self.models.generation();
+                partials.send(&worker.take_partials()?)?;
+                worker.change_models(self.models.get())?;
+            }
             let drain_until = self.signals.drain_until.load(Ordering::Acquire);
             if drain_until != NOT_DRAINING && !drained {
                 partials.send(&worker.drain(drain_until)?)?;
@@ -269,7 +265,7 @@ impl PartitionLoop {
                 self.end_epoch(epoch, &mut worker, &mut partials)?;
             }
             self.report(&worker, reader.position(), end, idle, drained);
-            if self.signals.stop.load(Ordering::Acquire) {
+            if self.mine.stop.load(Ordering::Acquire) {
                 break;
             }
         }
@@ -281,7 +277,7 @@ impl PartitionLoop {
         loop {
             match decoder.decode(self.partition as i32, records) {
                 Ok(decoded) => return Ok(decoded),
-                Err(DecodeError::Registry(error)) if !self.signals.stop.load(Ordering::Acquire) => {
+                Err(DecodeError::Registry(error)) if !self.mine.stop.load(Ordering::Acquire) => {
                     tracing::warn!(partition = self.partition, %error, "waiting for the schema registry");
                     std::thread::sleep(REGISTRY_PAUSE);
                 }
@@ -296,9 +292,16 @@ impl PartitionLoop {
         partials.send(&worker.take_partials()?)?;
         let bytes = encode_checkpoint(&worker.snapshot()?)?;
         let position = worker.position().get();
-        let _ = self.bronze.send(ToLake::Barrier { epoch });
-        let _ = self.silver.send(ToLake::Barrier { epoch });
-        let _ = self.states.send(StateAtBarrier { epoch, worker: self.worker_name(), position, bytes });
+        let voices = self.signals.voices_in_bronze();
+        let _ = self.bronze.send(ToLake::Barrier { epoch, voices });
+        let voices = self.signals.loops.load(Ordering::Acquire);
+        let _ = self.silver.send(ToLake::Barrier { epoch, voices });
+        let _ = self.states.send(StateAtBarrier {
+            epoch,
+            worker: self.pipeline.app(&self.pipeline.config.topics.events, self.partition),
+            position,
+            bytes,
+        });
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use crate::Config;
 use anyhow::{Context, Result};
-use sluice_event_log::EventLog;
+use sluice_event_log::{EventLog, LogError};
 use sluice_events::{EventEncoder, Schemas, Subject};
 use sluice_sinks::{
     Metric, Metrics,
@@ -31,6 +31,7 @@ pub(crate) struct Pipeline {
 }
 
 impl Pipeline {
+    /// Connects to everything, and makes the topics that are missing.
     pub fn open(config: Config, runtime: &tokio::runtime::Runtime) -> Result<Self> {
         let log = sluice_event_log::open(&config.log).context("open event log")?;
         let topics = &config.topics;
@@ -40,6 +41,27 @@ impl Pipeline {
             log.ensure_topic(topic, 1)?;
         }
         let schemas = Schemas::open(&config.registry, |s| topics.avro(s)).context("open schema registry")?;
+        Self::of(config, runtime, log, schemas, [event_partitions, merge_partitions])
+    }
+
+    /// The same for who only looks: nothing is made, nothing is registered.
+    pub fn look(config: Config, runtime: &tokio::runtime::Runtime) -> Result<Self> {
+        let log = sluice_event_log::open(&config.log).context("open event log")?;
+        let partitions = |topic: &str| match log.partition_count(topic) {
+            Err(LogError::UnknownTopic { .. }) => Ok(0),
+            other => other,
+        };
+        let counts = [partitions(&config.topics.events)?, partitions(&config.topics.partials)?];
+        Self::of(config, runtime, log, Schemas::shipped(), counts)
+    }
+
+    fn of(
+        config: Config,
+        runtime: &tokio::runtime::Runtime,
+        log: Arc<dyn EventLog>,
+        schemas: Schemas,
+        [event_partitions, merge_partitions]: [u32; 2],
+    ) -> Result<Self> {
         let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
         let checkpoints = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
         let metrics = Metrics::new();

@@ -6,22 +6,24 @@
 
 use crate::{
     lake_tables::{bronze_dead_letters, bronze_events, dead_letter_rows, silver_events},
-    partition_loop::{NOT_DRAINING, PartitionLoop, Progress, Signals, StateAtBarrier, ToLake},
+    live_models::LiveModels,
+    partition_loop::{LoopSignals, NOT_DRAINING, PartitionLoop, Progress, Signals, StateAtBarrier, ToLake},
     pipeline::{Pipeline, spawn},
 };
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arrow::{
     array::{Array, AsArray, BooleanArray, RecordBatch},
     compute::filter_record_batch,
     datatypes::Int64Type,
 };
+use sluice_event_log::{AssignmentChange, LogKind, Membership};
 use sluice_events::{DeadLetter, Offset, Partition, Records, Subject, TopicCodec};
 use sluice_serve::PartitionStatus;
 use sluice_sinks::{Metric, Metrics, lake::LakeTable};
-use sluice_stream_processor::LiveModel;
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI64, Ordering},
         mpsc,
     },
@@ -35,18 +37,33 @@ const TICK: Duration = Duration::from_millis(20);
 
 pub(crate) struct ProcessRole {
     pipeline: Pipeline,
+    models: Arc<LiveModels>,
+    runtime: tokio::runtime::Handle,
     signals: Arc<Signals>,
-    progress: Vec<Arc<Mutex<Progress>>>,
-    dead_letters_position: Arc<AtomicI64>,
-    threads: Vec<JoinHandle<()>>,
-    coordinator: Coordinator,
-}
-
-struct Coordinator {
+    loops: BTreeMap<u32, RunningLoop>,
+    letters: Option<RunningLetters>,
+    progress: ProgressOfPartitions,
+    /// None: the partitions are fixed.
+    membership: Option<Box<dyn Membership>>,
+    bronze: mpsc::SyncSender<ToLake>,
+    silver: mpsc::SyncSender<ToLake>,
+    states_out: mpsc::Sender<StateAtBarrier>,
     states: mpsc::Receiver<StateAtBarrier>,
     committed: mpsc::Receiver<u64>,
-    loops: usize,
+    writers: Vec<JoinHandle<()>>,
     epoch_started: Instant,
+}
+
+struct RunningLoop {
+    signals: Arc<LoopSignals>,
+    thread: JoinHandle<()>,
+}
+
+/// The loop of the producers' dead letters; it goes with partition 0.
+struct RunningLetters {
+    signals: Arc<LoopSignals>,
+    position: Arc<AtomicI64>,
+    thread: JoinHandle<()>,
 }
 
 /// Where the input ends.
@@ -64,82 +81,207 @@ impl EndOffsets {
     }
 }
 
-/// What `status` shows of the partitions.
-pub(crate) type ProgressOfPartitions = Vec<Arc<Mutex<Progress>>>;
+/// What `status` shows of the partitions that this process has.
+pub(crate) type ProgressOfPartitions = Arc<Mutex<BTreeMap<u32, Arc<Mutex<Progress>>>>>;
 
 impl ProcessRole {
-    pub fn start(pipeline: &Pipeline, models: &Arc<[LiveModel]>) -> Result<Self> {
-        let chosen = pipeline.config.process.chosen(pipeline.event_partitions)?;
-        let signals = Arc::new(Signals::default());
+    /// Starts the writers, and the loops of the partitions that are this process's. With `whole`, those are all unless
+    /// the configuration names some: for a process that must see the end of the input.
+    pub fn start(
+        pipeline: &Pipeline,
+        models: &Arc<LiveModels>,
+        runtime: &tokio::runtime::Handle,
+        whole: bool,
+    ) -> Result<Self> {
+        let config = &pipeline.config;
         let (bronze, bronze_in) = mpsc::sync_channel(QUEUE);
         let (silver, silver_in) = mpsc::sync_channel(QUEUE);
         let (states_out, states) = mpsc::channel();
         let (committed_out, committed) = mpsc::channel();
-        let mut threads = Vec::new();
-        let mut progress = Vec::new();
-
-        // Of several processes, the one with partition 0 also takes the producers' dead letters: one more voice at
-        // the barrier of the bronze writer.
-        let takes_letters = chosen.contains(&0);
-        let mut bronze_writer = LakeWriter {
+        let bronze_writer = LakeWriter {
             rows: pipeline.lake.table(bronze_events())?,
             dead_letters: Some(pipeline.lake.table(bronze_dead_letters())?),
-            voices: chosen.len() + usize::from(takes_letters),
             metrics: pipeline.metrics.clone(),
         };
-        let mut silver_writer = LakeWriter {
+        let silver_writer = LakeWriter {
             rows: pipeline.lake.table(silver_events())?,
             dead_letters: None,
-            voices: chosen.len(),
             metrics: pipeline.metrics.clone(),
         };
-        for writer in [&mut bronze_writer, &mut silver_writer] {
-            writer.rows_are_of(pipeline, &chosen)?;
-        }
+        let mut writers = Vec::new();
         for (name, writer, input) in [("bronze", bronze_writer, bronze_in), ("silver", silver_writer, silver_in)] {
             let done = committed_out.clone();
-            threads.push(spawn(format!("write {name}"), &pipeline.failure, move || writer.run(&input, &done))?);
+            writers.push(spawn(format!("write {name}"), &pipeline.failure, move || writer.run(&input, &done))?);
         }
-        for partition in &chosen {
-            let mine = Arc::new(Mutex::new(Progress::unread(*partition)));
-            progress.push(mine.clone());
+        let mut role = Self {
+            pipeline: pipeline.clone(),
+            models: models.clone(),
+            runtime: runtime.clone(),
+            signals: Arc::new(Signals::default()),
+            loops: BTreeMap::new(),
+            letters: None,
+            progress: ProgressOfPartitions::default(),
+            membership: None,
+            bronze,
+            silver,
+            states_out,
+            states,
+            committed,
+            writers,
+            epoch_started: Instant::now(),
+        };
+        match config.process.partitions.chosen(pipeline.event_partitions, "process.partitions")? {
+            Some(chosen) => role.take(&chosen)?,
+            None if whole || config.log.kind == LogKind::Embedded => {
+                role.take(&(0..pipeline.event_partitions).collect::<Vec<_>>())?;
+            }
+            None => role.membership = Some(pipeline.log.join(&config.process.group, &config.topics.events)?),
+        }
+        Ok(role)
+    }
+
+    /// Starts the loops of these partitions.
+    fn take(&mut self, partitions: &[u32]) -> Result<()> {
+        let epoch = self.signals.epoch.load(Ordering::Acquire);
+        for partition in partitions.iter().copied().filter(|p| !self.loops.contains_key(p)).collect::<Vec<_>>() {
+            let progress = Arc::new(Mutex::new(Progress::unread(partition)));
+            let signals = Arc::new(LoopSignals::default());
             let partition_loop = PartitionLoop {
-                pipeline: pipeline.clone(),
-                partition: *partition,
-                models: models.clone(),
-                signals: signals.clone(),
-                progress: mine,
-                bronze: bronze.clone(),
-                silver: silver.clone(),
-                states: states_out.clone(),
+                pipeline: self.pipeline.clone(),
+                partition,
+                models: self.models.clone(),
+                runtime: self.runtime.clone(),
+                signals: self.signals.clone(),
+                mine: signals.clone(),
+                epoch,
+                progress: progress.clone(),
+                bronze: self.bronze.clone(),
+                silver: self.silver.clone(),
+                states: self.states_out.clone(),
             };
-            threads.push(spawn(format!("partition {partition}"), &pipeline.failure, move || partition_loop.run())?);
+            let name = format!("partition {partition}");
+            let thread = spawn(name, &self.pipeline.failure, move || partition_loop.run())?;
+            self.loops.insert(partition, RunningLoop { signals, thread });
+            self.all_progress().insert(partition, progress);
         }
-        let dead_letters_position = Arc::new(AtomicI64::new(if takes_letters { 0 } else { i64::MAX }));
-        if takes_letters {
+        if self.loops.contains_key(&0) && self.letters.is_none() {
+            let signals = Arc::new(LoopSignals::default());
+            let position = Arc::new(AtomicI64::new(0));
             let letters = DeadLetterLoop {
-                pipeline: pipeline.clone(),
-                signals: signals.clone(),
-                position: dead_letters_position.clone(),
-                bronze: bronze.clone(),
+                pipeline: self.pipeline.clone(),
+                signals: self.signals.clone(),
+                mine: signals.clone(),
+                epoch,
+                position: position.clone(),
+                bronze: self.bronze.clone(),
             };
-            threads.push(spawn("dead letters".to_owned(), &pipeline.failure, move || letters.run())?);
+            let thread = spawn("dead letters".to_owned(), &self.pipeline.failure, move || letters.run())?;
+            self.letters = Some(RunningLetters { signals, position, thread });
         }
-        drop(bronze);
-        drop(silver);
-        let coordinator = Coordinator { states, committed, loops: chosen.len(), epoch_started: Instant::now() };
-        Ok(Self { pipeline: pipeline.clone(), signals, progress, dead_letters_position, threads, coordinator })
+        Ok(())
+    }
+
+    /// Lets these partitions go: what was read of them is committed, and their state is kept for whoever comes next.
+    fn release(&mut self, partitions: &[u32]) -> Result<()> {
+        let going: Vec<u32> = partitions.iter().copied().filter(|p| self.loops.contains_key(p)).collect();
+        if going.is_empty() {
+            return Ok(());
+        }
+        let letters_go = going.contains(&0);
+        going.iter().for_each(|p| self.loops[p].signals.stop_reading.store(true, Ordering::Release));
+        if let Some(letters) = self.letters.as_ref().filter(|_| letters_go) {
+            letters.signals.stop_reading.store(true, Ordering::Release);
+        }
+        self.end_epoch()?;
+        self.stop_loops(&going);
+        Ok(())
+    }
+
+    /// Ends loops as they stand.
+    fn stop_loops(&mut self, partitions: &[u32]) {
+        let mut threads = Vec::new();
+        if partitions.contains(&0)
+            && let Some(letters) = self.letters.take()
+        {
+            letters.signals.stop.store(true, Ordering::Release);
+            threads.push(letters.thread);
+        }
+        for partition in partitions {
+            if let Some(running) = self.loops.remove(partition) {
+                running.signals.stop.store(true, Ordering::Release);
+                threads.push(running.thread);
+            }
+            self.all_progress().remove(partition);
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+
+    /// Another process has these partitions already: nothing that is not committed may be, so all begin again from
+    /// their checkpoints.
+    fn lose(&mut self, lost: &[u32]) -> Result<()> {
+        tracing::warn!(
+            partitions = format!("{lost:?}"),
+            "partitions lost to another process; going back to the last commit"
+        );
+        let all: Vec<u32> = self.loops.keys().copied().collect();
+        let (done, is_done) = mpsc::channel();
+        all.iter().for_each(|p| self.loops[p].signals.stop.store(true, Ordering::Release));
+        for writer in [&self.bronze, &self.silver] {
+            // Loops may still wait for room in the queue: the writers go on taking until they are gone.
+            let _ = writer.send(ToLake::Discard { done: done.clone() });
+        }
+        self.stop_loops(&all);
+        for writer in [&self.bronze, &self.silver] {
+            let _ = writer.send(ToLake::Discard { done: done.clone() });
+        }
+        drop(done);
+        // The first two came while loops were still sending; the last two speak for an empty queue.
+        let _ = is_done.iter().take(4).count();
+        self.states.try_iter().for_each(drop);
+        let kept: Vec<u32> = all.into_iter().filter(|p| !lost.contains(p)).collect();
+        self.take(&kept)
+    }
+
+    fn all_progress(&self) -> MutexGuard<'_, BTreeMap<u32, Arc<Mutex<Progress>>>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn progress(&self) -> ProgressOfPartitions {
         self.progress.clone()
     }
 
-    /// Does what is due; call it often. Ends epochs by age.
+    /// Does what is due; call it often. Ends epochs by age, looks for changed models, follows the group.
     pub fn tick(&mut self) -> Result<()> {
-        if self.coordinator.epoch_started.elapsed() >= self.pipeline.config.lake.roll_age {
+        self.models.look(Some(&self.pipeline.lake));
+        self.follow_group()?;
+        if self.epoch_started.elapsed() >= self.pipeline.config.lake.roll_age {
             self.end_epoch()?;
         }
+        Ok(())
+    }
+
+    fn follow_group(&mut self) -> Result<()> {
+        let numbers = |partitions: Vec<Partition>| partitions.into_iter().map(Partition::get).collect::<Vec<_>>();
+        let Some(mut membership) = self.membership.take() else { return Ok(()) };
+        while let Some(change) = membership.next_change(Duration::ZERO)? {
+            match change {
+                AssignmentChange::Assigned(partitions) => {
+                    let partitions = numbers(partitions);
+                    tracing::info!(partitions = format!("{partitions:?}"), "partitions assigned");
+                    self.take(&partitions)?;
+                }
+                AssignmentChange::Revoked(partitions) => {
+                    let partitions = numbers(partitions);
+                    tracing::info!(partitions = format!("{partitions:?}"), "partitions go to another process");
+                    self.release(&partitions)?;
+                    membership.released();
+                }
+                AssignmentChange::Lost(partitions) => self.lose(&numbers(partitions))?,
+            }
+        }
+        self.membership = Some(membership);
         Ok(())
     }
 
@@ -147,19 +289,25 @@ impl ProcessRole {
     fn end_epoch(&mut self) -> Result<()> {
         // The lake must not cover records that the log could still lose.
         self.pipeline.log.flush().context("flush events")?;
+        if self.loops.is_empty() {
+            self.epoch_started = Instant::now();
+            return Ok(());
+        }
+        self.signals.loops.store(self.loops.len(), Ordering::Release);
+        self.signals.letters.store(usize::from(self.letters.is_some()), Ordering::Release);
         let epoch = self.signals.epoch.fetch_add(1, Ordering::AcqRel) + 1;
         let mut states = Vec::new();
         let mut writers = 0;
-        while states.len() < self.coordinator.loops || writers < 2 {
+        while states.len() < self.loops.len() || writers < 2 {
             if self.pipeline.failure.is_set() {
                 return Ok(());
             }
-            if let Ok(state) = self.coordinator.states.recv_timeout(TICK)
+            if let Ok(state) = self.states.recv_timeout(TICK)
                 && state.epoch == epoch
             {
                 states.push(state);
             }
-            writers += self.coordinator.committed.try_iter().filter(|e| *e == epoch).count();
+            writers += self.committed.try_iter().filter(|e| *e == epoch).count();
         }
         // The partials of what the checkpoints cover must be safe before they are.
         self.pipeline.log.flush().context("flush partials")?;
@@ -170,12 +318,12 @@ impl ProcessRole {
             self.pipeline.checkpoints.put(&state.worker, state.position, state.bytes)?;
         }
         self.pipeline.metrics.observe(Metric::CheckpointDuration, &["process"], started.elapsed().as_secs_f64());
-        self.coordinator.epoch_started = Instant::now();
+        self.epoch_started = Instant::now();
         Ok(())
     }
 
     fn of_all<T>(&self, read: impl Fn(&Progress) -> T) -> Vec<T> {
-        self.progress.iter().map(|p| read(&p.lock().unwrap_or_else(PoisonError::into_inner))).collect()
+        self.all_progress().values().map(|p| read(&p.lock().unwrap_or_else(PoisonError::into_inner))).collect()
     }
 
     /// Whether every partition has been read up to the end offset it had when the input ended.
@@ -183,7 +331,7 @@ impl ProcessRole {
         let reached =
             |p: &Progress| ends.events.get(p.status.partition as usize).is_none_or(|end| p.status.position >= *end);
         self.of_all(reached).into_iter().all(|r| r)
-            && self.dead_letters_position.load(Ordering::Acquire) >= ends.dead_letters
+            && self.letters.as_ref().is_none_or(|l| l.position.load(Ordering::Acquire) >= ends.dead_letters)
     }
 
     /// Records that wait to be read.
@@ -203,10 +351,14 @@ impl ProcessRole {
 
     /// Commits everything taken and ends. Loses nothing, seals nothing.
     pub fn stop(mut self) -> Result<()> {
-        self.signals.stop_reading.store(true, Ordering::Release);
-        self.end_epoch()?;
-        self.signals.stop.store(true, Ordering::Release);
-        for thread in self.threads.drain(..) {
+        let all: Vec<u32> = self.loops.keys().copied().collect();
+        self.release(&all)?;
+        self.stop_loops(&all);
+        let Self { membership, writers, bronze, silver, .. } = self;
+        // Others may take over now: everything is committed.
+        drop(membership);
+        drop((bronze, silver));
+        for thread in writers {
             let _ = thread.join();
         }
         Ok(())
@@ -214,36 +366,20 @@ impl ProcessRole {
 }
 
 pub(crate) fn statuses(progress: &ProgressOfPartitions) -> Vec<PartitionStatus> {
-    progress.iter().map(|p| p.lock().unwrap_or_else(PoisonError::into_inner).status.clone()).collect()
+    let progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    progress.values().map(|p| p.lock().unwrap_or_else(PoisonError::into_inner).status.clone()).collect()
 }
 
 /// Writes one table of events, and the dead letters beside it.
 struct LakeWriter {
     rows: LakeTable,
     dead_letters: Option<LakeTable>,
-    voices: usize,
     metrics: Arc<Metrics>,
 }
 
 impl LakeWriter {
-    /// Refuses a log that ends before what the table covers: its next records would pass for known ones.
-    fn rows_are_of(&mut self, pipeline: &Pipeline, partitions: &[u32]) -> Result<()> {
-        let topic = &pipeline.config.topics.events;
-        for partition in partitions {
-            let end = pipeline.log.offsets(topic, Partition::new(*partition))?.end.get();
-            if let Some(committed) = self.rows.committed(&pipeline.app(topic, *partition))?.filter(|c| *c >= end) {
-                bail!(
-                    "{} covers partition {partition} of '{topic}' up to offset {committed}, but the log ends at {end}: it \
-                     is another log. Point log.* at the right one, or give this one a new process.group or lake",
-                    self.rows.name()
-                );
-            }
-        }
-        Ok(())
-    }
-
     fn run(mut self, input: &mpsc::Receiver<ToLake>, committed: &mpsc::Sender<u64>) -> Result<()> {
-        let mut voices = 0;
+        let mut heard = 0;
         while let Ok(message) = input.recv() {
             match message {
                 ToLake::Rows { app, upto, rows, dead_letters } => {
@@ -253,10 +389,24 @@ impl LakeWriter {
                         append(table, &app, upto, &letters)?;
                     }
                 }
-                ToLake::Barrier { epoch } => {
-                    voices += 1;
-                    if voices == self.voices {
-                        voices = 0;
+                ToLake::Taken { app } => {
+                    self.rows.reload(&app)?;
+                    if let Some(table) = &mut self.dead_letters {
+                        table.reload(&app)?;
+                    }
+                }
+                ToLake::Discard { done } => {
+                    heard = 0;
+                    self.rows.discard();
+                    if let Some(table) = &mut self.dead_letters {
+                        table.discard();
+                    }
+                    let _ = done.send(());
+                }
+                ToLake::Barrier { epoch, voices } => {
+                    heard += 1;
+                    if heard == voices {
+                        heard = 0;
                         commit(&mut self.rows, &self.metrics)?;
                         if let Some(table) = &mut self.dead_letters {
                             commit(table, &self.metrics)?;
@@ -305,6 +455,8 @@ pub(crate) fn commit(table: &mut LakeTable, metrics: &Metrics) -> Result<()> {
 struct DeadLetterLoop {
     pipeline: Pipeline,
     signals: Arc<Signals>,
+    mine: Arc<LoopSignals>,
+    epoch: u64,
     position: Arc<AtomicI64>,
     bronze: mpsc::SyncSender<ToLake>,
 }
@@ -319,9 +471,10 @@ impl DeadLetterLoop {
         let range = self.pipeline.log.offsets(&topic, partition)?;
         let from = range.start.get().max(committed + 1).min(range.end.get());
         let mut reader = self.pipeline.log.reader(&topic, partition, Offset::new(from))?;
-        let mut epoch = 0;
+        let _ = self.bronze.send(ToLake::Taken { app: app.clone() });
+        let mut epoch = self.epoch;
         while !self.pipeline.failure.is_set() {
-            let records = match self.signals.stop_reading.load(Ordering::Acquire) {
+            let records = match self.mine.stop_reading.load(Ordering::Acquire) {
                 true => {
                     std::thread::sleep(Duration::from_millis(2));
                     Records::new()
@@ -349,9 +502,9 @@ impl DeadLetterLoop {
             let wanted = self.signals.epoch.load(Ordering::Acquire);
             if wanted != epoch {
                 epoch = wanted;
-                let _ = self.bronze.send(ToLake::Barrier { epoch });
+                let _ = self.bronze.send(ToLake::Barrier { epoch, voices: self.signals.voices_in_bronze() });
             }
-            if self.signals.stop.load(Ordering::Acquire) {
+            if self.mine.stop.load(Ordering::Acquire) {
                 break;
             }
         }

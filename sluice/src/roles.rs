@@ -2,8 +2,8 @@
 
 use crate::{
     Config,
+    live_models::LiveModels,
     merge_role::MergeRole,
-    models,
     pipeline::Pipeline,
     process_role::{EndOffsets, ProcessRole},
     produce::{self, Source},
@@ -63,10 +63,10 @@ pub(crate) fn process(config: Config, until_drained: bool) -> Result<()> {
     let runtime = runtime()?;
     let stop = stop_signal(&runtime);
     let pipeline = Pipeline::open(config, &runtime)?;
-    let models = models::compile(&pipeline.config)?;
+    let models = LiveModels::load(&pipeline.config)?;
     let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
-    let mut role = ProcessRole::start(&pipeline, &models)?;
-    tracing::info!(partitions = role.progress().len(), "process: running");
+    let mut role = ProcessRole::start(&pipeline, &models, runtime.handle(), until_drained)?;
+    tracing::info!(partitions = pipeline.event_partitions, "process: running");
     let ends = EndOffsets::now(&pipeline)?;
     wait(&pipeline, &stop, || {
         role.tick()?;
@@ -84,13 +84,13 @@ pub(crate) fn merge(config: Config, until_drained: bool) -> Result<()> {
     let runtime = runtime()?;
     let stop = stop_signal(&runtime);
     let pipeline = Pipeline::open(config, &runtime)?;
-    let models = models::compile(&pipeline.config)?;
+    let models = LiveModels::load(&pipeline.config)?;
     let store = kpi_store::open(&pipeline.config.kpi_store)?;
     let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
-    let role = MergeRole::start(&pipeline, &models, &store)?;
+    let mut role = MergeRole::start(&pipeline, &models, &store, runtime.handle(), until_drained)?;
     tracing::info!(partitions = pipeline.merge_partitions, "merge: running");
     if !until_drained {
-        wait(&pipeline, &stop, || Ok(false))?;
+        wait(&pipeline, &stop, || role.tick().map(|()| false))?;
     }
     role.finish()?;
     pipeline.failure.take()
@@ -100,7 +100,7 @@ pub(crate) fn merge(config: Config, until_drained: bool) -> Result<()> {
 pub(crate) fn serve(config: &Config) -> Result<()> {
     let runtime = runtime()?;
     let stop = stop_signal(&runtime);
-    let models = models::compile(config)?;
+    let models = LiveModels::load(&Arc::new(config.clone()))?;
     let store = kpi_store::open(&config.kpi_store)?;
     let metrics = Arc::new(Metrics::new());
     let status = ProcessStatus::new(&["serve"], &metrics);
@@ -108,6 +108,7 @@ pub(crate) fn serve(config: &Config) -> Result<()> {
         .context("serve.listen is empty: nothing to serve")?;
     eprintln!("dashboard  http://{}/    API  http://{0}/docs", server.address);
     while !stop.load(Ordering::Acquire) {
+        models.look(None);
         std::thread::sleep(TICK);
     }
     Ok(())

@@ -1,14 +1,14 @@
 //! The `serve` role: HTTP on its own runtime.
 
 use crate::{
-    Config, models,
+    Config,
+    live_models::LiveModels,
     pipeline::{Pipeline, now_millis},
     process_role::{ProgressOfPartitions, statuses},
 };
 use anyhow::{Context, Result};
 use sluice_serve::{ServeState, Status, StatusSource};
 use sluice_sinks::{Metric, Metrics, kpi_store::KpiStore};
-use sluice_stream_processor::LiveModel;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::oneshot;
 
@@ -75,19 +75,15 @@ pub(crate) fn start(
     store: &Arc<dyn KpiStore>,
     metrics: &Arc<Metrics>,
     status: &Arc<ProcessStatus>,
-    live: &[LiveModel],
+    live: &Arc<LiveModels>,
 ) -> Result<Option<Server>> {
     if config.serve.listen.is_empty() {
         return Ok(None);
     }
     let listener = runtime.block_on(bind("serve.listen", &config.serve.listen))?;
     let address = listener.local_addr().context("listen")?;
-    let state = ServeState {
-        store: store.clone(),
-        metrics: metrics.clone(),
-        status: status.clone(),
-        models: live.iter().map(models::info).collect(),
-    };
+    let state =
+        ServeState { store: store.clone(), metrics: metrics.clone(), status: status.clone(), models: live.clone() };
     let (stop, stopped) = oneshot::channel::<()>();
     runtime.spawn(async move {
         let shutdown = async move {

@@ -2,8 +2,8 @@
 
 use crate::{
     Config,
+    live_models::LiveModels,
     merge_role::MergeRole,
-    models,
     pipeline::{Pipeline, spawn},
     process_role::{EndOffsets, ProcessRole},
     produce::{self, Source},
@@ -27,12 +27,12 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     let stop = stop_signal(&runtime);
     let dir = config.dir.clone();
     let pipeline = Pipeline::open(config, &runtime)?;
-    let models = models::compile(&pipeline.config)?;
+    let models = LiveModels::load(&pipeline.config)?;
     let store = kpi_store::open(&pipeline.config.kpi_store)?;
     let status = ProcessStatus::new(&["produce", "process", "merge", "serve"], &pipeline.metrics);
     let server = serve_role::start(&pipeline.config, &runtime, &store, &pipeline.metrics, &status, &models)?;
-    let merge = MergeRole::start(&pipeline, &models, &store)?;
-    let mut process = ProcessRole::start(&pipeline, &models)?;
+    let merge = MergeRole::start(&pipeline, &models, &store, runtime.handle(), true)?;
+    let mut process = ProcessRole::start(&pipeline, &models, runtime.handle(), true)?;
     status.watch(process.progress());
     eprintln!("sluice {}: data in {}", env!("CARGO_PKG_VERSION"), dir.display());
     if let Some(server) = &server {

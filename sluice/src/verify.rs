@@ -315,8 +315,8 @@ fn counts_from(
 ) -> Result<Option<i64>> {
     let store = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
     for partition in 0..config.topics.merge_partitions {
-        for bytes in store.newest_first(&merge_role::worker_name(config, partition))? {
-            let Ok(state) = decode_checkpoint::<MergerState>(&bytes) else { continue };
+        for stored in store.newest_first(&merge_role::worker_name(config, partition))? {
+            let Ok(state) = decode_checkpoint::<MergerState>(&stored.bytes) else { continue };
             let mut merger = Merger::new(&config.time.rules(), models.clone())?;
             merger.restore(state)?;
             if let Some(from) = merger.counts_from(name) {

@@ -75,11 +75,7 @@ impl OpenModel {
 
     /// A model that comes new to a worker that has seen events up to `newest`.
     pub fn new_after(model: &LiveModel, newest: Option<i64>) -> Result<Self, ProcessorError> {
-        let counts_from = newest.map(|newest| match &model.window {
-            Window::Grid(grid) => grid.next(grid.last_window(newest)),
-            // One that begins later than the gap after all that is not counted has nothing uncounted in it.
-            Window::Session { gap } => newest.saturating_add(gap + 2),
-        });
+        let counts_from = newest.map(|newest| model.first_whole_window(newest));
         Ok(Self { counts_from, ..Self::new(model)? })
     }
 
@@ -172,13 +168,19 @@ impl OpenModel {
         Ok(())
     }
 
-    /// Gives up what ends at or before `until`: it is sealed.
-    pub fn drop_sealed(&mut self, model: &LiveModel, until: i64) {
+    /// Gives up what ends at or before `until`, sent or not.
+    pub fn forget_until(&mut self, model: &LiveModel, until: i64) -> Result<()> {
         match (&mut self.open, &model.window) {
-            (Open::Slices(slices), Window::Grid(grid)) => slices.retain(|start, _| grid.slice_end(*start) > until),
-            (Open::Sessions(sessions), _) => sessions.drop_over(|end| end <= until),
+            (Open::Slices(slices), Window::Grid(grid)) => {
+                slices.retain(|start, _| grid.end(grid.last_window(*start)) > until);
+            }
+            (Open::Sessions(sessions), _) => {
+                sessions.forget_over(|end| end <= until);
+                sessions.compact_when_sparse(model)?;
+            }
             _ => {}
         }
+        Ok(())
     }
 
     /// What has changed and the merger must know before it hears of the watermark; without one, all that has changed.

@@ -34,6 +34,13 @@ pub(crate) fn saved_schema(model: &LiveModel) -> SchemaRef {
     Arc::new(Schema::new(fragment_schema(model).fields().iter().cloned().chain(more).collect::<Vec<_>>()))
 }
 
+/// The last event time in fragments of a model that is not known.
+pub(crate) fn last_event(bytes: &[u8]) -> Option<i64> {
+    let fragments = arrow::ipc::reader::StreamReader::try_new(bytes, None).ok()?.next()?.ok()?;
+    let last = fragments.column_by_name(OWN[2])?.as_primitive_opt::<Int64Type>()?.clone();
+    arrow::compute::max(&last)
+}
+
 struct Fragment {
     group: usize,
     id: i64,
@@ -136,8 +143,17 @@ impl OpenSessions {
     /// Forgets the fragments that no event to come can touch: those that `is_over` says so of the end of their session,
     /// and that have been sent.
     pub fn drop_over(&mut self, is_over: impl Fn(i64) -> bool) {
+        self.forget(|fragment, end| !fragment.is_dirty && is_over(end));
+    }
+
+    /// Forgets the fragments that `is_over` says so of the end of their session, sent or not.
+    pub fn forget_over(&mut self, is_over: impl Fn(i64) -> bool) {
+        self.forget(|_, end| is_over(end));
+    }
+
+    fn forget(&mut self, is_over: impl Fn(&Fragment, i64) -> bool) {
         for (at, fragment) in self.fragments.iter_mut().enumerate() {
-            if !fragment.is_gone && !fragment.is_dirty && is_over(fragment.last.saturating_add(self.gap + 1)) {
+            if !fragment.is_gone && is_over(fragment, fragment.last.saturating_add(self.gap + 1)) {
                 fragment.is_gone = true;
                 self.gone += 1;
                 self.of_group[fragment.group].retain(|other| *other != at as u32);

@@ -23,6 +23,9 @@ use std::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
+/// How far behind what a worker itself would take, in event time, a rebuilt one keeps windows for mergers that are behind.
+const REBUILT_MILLIS: i64 = 86_400_000;
+
 /// Why a batch could not be processed: a mistake in a model or in this program, never in a record.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessorError {
@@ -325,7 +328,21 @@ impl PartitionWorker {
         let late = arrow::compute::filter(&late, &keep)?.as_boolean().clone();
         self.count(filter_record_batch(events, &keep)?, &late, &mut counts)?;
         self.position = upto.get() + 1;
-        self.drop_over()
+        // What mergers have sealed long ago they need not hear of again, and all of history would not fit.
+        if let Some(watermark) = self.watermark() {
+            let long_ago = self.rules.sealed_until(watermark).saturating_sub(REBUILT_MILLIS);
+            for (model, open) in self.models.iter().zip(&mut self.open) {
+                open.forget_until(model, long_ago).map_err(|e| ProcessorError::of(model, e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that everything up to `upto` has been shown to [`PartitionWorker::rebuild`]; offsets without an event too.
+    pub fn rebuilt_upto(&mut self, upto: Offset) {
+        self.position = upto.get() + 1;
+        // Mergers know from before what is open.
+        self.declared = false;
     }
 
     /// Finds duplicates among the rows that are kept, and tells which of the rest are late.
@@ -442,7 +459,7 @@ impl PartitionWorker {
         partials.push(Partial { watermark: Some(until), ..self.message(PartialKind::Drained) });
         self.clock.sealed_until = self.clock.sealed_until.max(Some(until));
         for (model, open) in self.models.iter().zip(&mut self.open) {
-            open.drop_sealed(model, until);
+            open.forget_until(model, until).map_err(|e| ProcessorError::of(model, e))?;
         }
         Ok(partials)
     }

@@ -105,8 +105,9 @@ pub(crate) async fn kpis(
     Path(model): Path<String>,
     Query(pairs): Query<Vec<(String, String)>>,
 ) -> Result<Json<KpisBody>, ApiError> {
-    let Some(info) = shared.state.models.iter().find(|info| info.name == model) else {
-        let names: Vec<&str> = shared.state.models.iter().map(|info| info.name.as_str()).collect();
+    let models = shared.state.models.models();
+    let Some(info) = models.iter().find(|info| info.name == model) else {
+        let names: Vec<&str> = models.iter().map(|info| info.name.as_str()).collect();
         return Err(ApiError::NotFound { what: "model", name: model, hint: listing("the models are", &names) });
     };
     let mut parameters = Parameters::new(pairs)?;

@@ -15,5 +15,5 @@ pub(crate) struct ModelsBody {
 /// The live models: title, grain, unit, definition, source, SQL, columns.
 #[utoipa::path(get, path = "/api/v1/models", tag = "KPIs", responses((status = 200, body = ModelsBody)))]
 pub(crate) async fn models(State(shared): State<Arc<Shared>>) -> Json<ModelsBody> {
-    Json(ModelsBody { models: shared.state.models.clone() })
+    Json(ModelsBody { models: shared.state.models.models() })
 }

@@ -109,8 +109,9 @@ pub(crate) async fn summary(
     if let Some((_, summary)) = cache.get(&minutes) {
         return Ok(Json(summary.clone()));
     }
+    let models = shared.state.models.models();
     let known: Vec<&'static str> =
-        [ACTIVITY, SALES].into_iter().filter(|name| shared.state.models.iter().any(|m| m.name == *name)).collect();
+        [ACTIVITY, SALES].into_iter().filter(|name| models.iter().any(|m| m.name == *name)).collect();
     let summary = Arc::new(shared.ask_store(move |store| read(store, &known, minutes)).await?);
     cache.insert(minutes, (Instant::now(), summary.clone()));
     Ok(Json(summary))

@@ -14,6 +14,15 @@ pub struct CheckpointStore {
     runtime: tokio::runtime::Handle,
 }
 
+/// A checkpoint as it is kept.
+#[derive(Clone, Debug)]
+pub struct StoredCheckpoint {
+    /// It covers everything below this offset, by its name.
+    pub position: i64,
+    /// Its content, which may be damaged.
+    pub bytes: Vec<u8>,
+}
+
 /// Why a checkpoint could not be kept or found.
 #[derive(Debug, thiserror::Error)]
 #[error("checkpoints of '{worker}' at {place}: {message}")]
@@ -77,7 +86,7 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// When the store fails.
-    pub fn newest_first(&self, worker: &str) -> Result<Vec<Vec<u8>>, CheckpointStoreError> {
+    pub fn newest_first(&self, worker: &str) -> Result<Vec<StoredCheckpoint>, CheckpointStoreError> {
         let error = self.error(worker);
         let folder = self.folder(worker);
         self.runtime.block_on(async {
@@ -85,8 +94,14 @@ impl CheckpointStore {
             names.sort();
             let mut found = Vec::new();
             for name in names.iter().rev() {
-                let object = self.place.store.get(name).await.map_err(&error)?;
-                found.push(object.bytes().await.map_err(&error)?.to_vec());
+                let object = match self.place.store.get(name).await {
+                    // The worker that owned it before is dropping what it has too many of.
+                    Err(object_store::Error::NotFound { .. }) => continue,
+                    object => object.map_err(&error)?,
+                };
+                let position = name.filename().and_then(|n| n.strip_suffix(".ckpt")).and_then(|n| n.parse().ok());
+                let bytes = object.bytes().await.map_err(&error)?.to_vec();
+                found.push(StoredCheckpoint { position: position.unwrap_or(-1), bytes });
             }
             Ok(found)
         })

@@ -5,11 +5,12 @@ mod config;
 mod location;
 mod table;
 
-pub use checkpoints::{CheckpointStore, CheckpointStoreError};
+pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
 pub use config::{LakeConfig, S3Config};
 pub use location::{Bucket, Location};
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
 
+pub use deltalake::DeltaTable;
 use deltalake::DeltaTableBuilder;
 use object_store::ObjectStoreExt as _;
 use std::sync::Arc;

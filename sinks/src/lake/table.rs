@@ -204,6 +204,25 @@ impl LakeTable {
         self.runtime.block_on(state.transaction_version(log.as_ref(), app)).map_err(self.error("read txn"))
     }
 
+    /// Asks the table again what is committed of `app`, which another worker may have owned in between.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn reload(&mut self, app: &str) -> Result<(), LakeError> {
+        self.runtime.block_on(self.table.update_state()).map_err(self.error("refresh"))?;
+        self.committed.remove(app);
+        self.covered.remove(app);
+        Ok(())
+    }
+
+    /// Forgets what was written since the last commit: nobody will ever see it.
+    pub fn discard(&mut self) {
+        self.writer = None;
+        self.covered.clear();
+        self.committed.clear();
+        self.rows = 0;
+    }
+
     /// Rows written since the last commit.
     pub fn pending_rows(&self) -> u64 {
         self.rows

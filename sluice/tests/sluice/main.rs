@@ -10,5 +10,7 @@ mod crash;
 mod engine;
 mod json_topic;
 mod live_run;
+mod models;
 mod real_input;
+mod recovery;
 mod support;

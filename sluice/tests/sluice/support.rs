@@ -6,8 +6,13 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
+
+/// Far more than anything waited for takes.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 pub(crate) struct Sluice {
     pub dir: TempDir,
@@ -107,6 +112,18 @@ pub(crate) fn interrupt(child: &Child) {
 fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status().unwrap();
     assert!(status.success());
+}
+
+/// What comes in time, or a panic.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < PATIENCE, "{what} did not come in {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The folder of data sets.

@@ -10,7 +10,9 @@ mod watch;
 mod windows;
 
 use crate::{
-    Grid, LiveModel, ProcessorError, Publish, TimeRules, Window, arrow_bytes, panes::Panes, sessions::fragment_schema,
+    Grid, LiveModel, ProcessorError, Publish, TimeRules, Window, arrow_bytes,
+    panes::Panes,
+    sessions::{fragment_schema, last_event},
     time_rules::ClockRules,
 };
 use arrow::{
@@ -21,7 +23,10 @@ use rows::{Rows, group_key, group_of, measures_of, sealed_rows, zeros};
 use serde::{Deserialize, Serialize};
 use sessions::{SavedSessions, SessionPanes, Sessions};
 use sluice_events::{Alert, EventTime, Kpi, KpiKey, OffsetSpan, PaneState, Partial, PartialKind};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 use watch::{Seen, Series, Verdict, series_prefix, watch};
 use windows::{Part, Published, SavedWindows, Windows};
 use xxhash_rust::xxh3::xxh3_64;
@@ -72,6 +77,7 @@ pub struct MergerState {
     pub position: i64,
     inputs: Vec<Input>,
     models: BTreeMap<String, (String, SavedModel)>,
+    missed: BTreeMap<(String, String), i64>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -156,6 +162,11 @@ pub struct Merger {
     position: i64,
     inputs: Vec<Input>,
     panes: Vec<ModelPanes>,
+    /// Of models, by name and fingerprint, that were not known when partials of them came: the latest event time missed.
+    missed: BTreeMap<(String, String), i64>,
+    // Live.
+    /// Models that were known and are not any more: what still comes of them is no news.
+    retired: BTreeSet<(String, String)>,
 }
 
 fn hash(measures: &rows::Measures) -> u64 {
@@ -198,7 +209,15 @@ impl Merger {
     /// When Arrow cannot compare a model's group columns.
     pub fn new(rules: &TimeRules, models: Arc<[LiveModel]>) -> Result<Self, ProcessorError> {
         let panes = models.iter().map(ModelPanes::new).collect::<Result<_, _>>()?;
-        Ok(Self { rules: rules.into(), models, position: 0, inputs: Vec::new(), panes })
+        Ok(Self {
+            rules: rules.into(),
+            models,
+            position: 0,
+            inputs: Vec::new(),
+            panes,
+            missed: BTreeMap::new(),
+            retired: BTreeSet::new(),
+        })
     }
 
     /// Columns of the lake table of a model: its panes', `_version`, `_closed_by`.
@@ -211,6 +230,11 @@ impl Merger {
         self.position
     }
 
+    /// The models that it merges.
+    pub fn models(&self) -> &Arc<[LiveModel]> {
+        &self.models
+    }
+
     /// Up to where each model's windows are sealed, for those that have come so far.
     pub fn sealed_until(&self) -> impl Iterator<Item = (&str, i64)> {
         let models = self.models.iter().zip(&self.panes);
@@ -218,11 +242,32 @@ impl Merger {
     }
 
     /// Begins without a checkpoint where windows of these models have been sealed up to the times given: they are not
-    /// sealed again.
+    /// sealed again. Then show the rows of the tables to [`Merger::recount`].
     pub fn resume_after(&mut self, sealed_until: &BTreeMap<String, i64>) {
         for (model, panes) in self.models.iter().zip(&mut self.panes) {
             panes.progress.sealed_until = panes.progress.sealed_until.max(sealed_until.get(&model.name).copied());
         }
+    }
+
+    /// Models that read another one's sealed rows, and from which time on they need them after
+    /// [`Merger::resume_after`]: number, name of the other, name of the time column, milliseconds.
+    pub fn needs_rows(&self) -> Vec<(usize, String, &'static str, i64)> {
+        let chains = self.models.iter().zip(&self.panes).enumerate();
+        let needs = chains.filter_map(|(at, (model, panes))| {
+            let column = if model.by_start { "window_start" } else { "window_end" };
+            let from =
+                panes.progress.sealed_until.map_or(i64::MIN, |until| until.saturating_sub(model.window_millis()));
+            Some((at, model.upstream.clone()?, column, from))
+        });
+        needs.collect()
+    }
+
+    /// Counts rows that another model's table has, columns as that one's pane schema: what a lost checkpoint had counted.
+    ///
+    /// # Errors
+    /// When the model fails.
+    pub fn recount(&mut self, at: usize, rows: &RecordBatch) -> Result<(), ProcessorError> {
+        self.count_panes(at, -1, rows).map(drop)
     }
 
     /// The first window that a model counts, when it was new in mid-stream.
@@ -246,6 +291,7 @@ impl Merger {
     pub fn restore(&mut self, state: MergerState) -> Result<(), ProcessorError> {
         self.position = state.position;
         self.inputs = state.inputs;
+        self.missed = state.missed;
         let mut saved = state.models;
         for (model, panes) in self.models.iter().zip(&mut self.panes) {
             if let Some((_, saved)) = saved.remove(&model.name).filter(|(print, _)| *print == model.fingerprint) {
@@ -270,13 +316,24 @@ impl Merger {
                 None => ModelPanes::new(model)?,
             });
         }
+        self.retired.extend(known.into_iter().map(|(model, _)| (model.name.clone(), model.fingerprint.clone())));
         self.models = models;
         self.begin_new_chains();
         Ok(())
     }
 
+    /// A model that is known now counts from the first window after what was missed of it.
+    fn count_after_missed(&mut self) {
+        for (model, panes) in self.models.iter().zip(&mut self.panes) {
+            if let Some(missed) = self.missed.remove(&(model.name.clone(), model.fingerprint.clone())) {
+                panes.progress.counts_from = panes.progress.counts_from.max(Some(model.first_whole_window(missed)));
+            }
+        }
+    }
+
     /// A model over another's rows that is new counts from the first window after those rows that it has missed.
     fn begin_new_chains(&mut self) {
+        self.count_after_missed();
         for at in 0..self.models.len() {
             let progress = self.panes[at].progress;
             let upstream = self.upstream(at).map(|up| self.panes[up].progress);
@@ -303,7 +360,7 @@ impl Merger {
         for (model, panes) in self.models.iter().zip(&self.panes) {
             models.insert(model.name.clone(), (model.fingerprint.clone(), panes.save()?));
         }
-        Ok(MergerState { position: self.position, inputs: self.inputs.clone(), models })
+        Ok(MergerState { position: self.position, inputs: self.inputs.clone(), models, missed: self.missed.clone() })
     }
 
     /// Applies the message at `offset` of the partials partition.
@@ -350,10 +407,10 @@ impl Merger {
     }
 
     fn take_panes(&mut self, partial: Partial, is_old: bool, output: &mut MergeOutput) -> Result<(), ProcessorError> {
-        let Some(name) = partial.model else { return Ok(()) };
+        let Some(name) = partial.model.clone() else { return Ok(()) };
         let known = |m: &LiveModel| m.name == name && partial.fingerprint.as_deref() == Some(&*m.fingerprint);
         let Some(at) = self.models.iter().position(known) else {
-            output.unknown.push(name);
+            self.miss(name, &partial, output);
             return Ok(());
         };
         let (model, panes) = (&self.models[at], &mut self.panes[at]);
@@ -396,6 +453,17 @@ impl Merger {
             output.after_seal.push((name, too_late));
         }
         Ok(())
+    }
+
+    fn miss(&mut self, name: String, partial: &Partial, output: &mut MergeOutput) {
+        let model = (name.clone(), partial.fingerprint.clone().unwrap_or_default());
+        if self.retired.contains(&model) {
+            return;
+        }
+        let last = partial.watermark.or_else(|| last_event(partial.panes.as_deref()?));
+        let missed = self.missed.entry(model).or_insert(i64::MIN);
+        *missed = (*missed).max(last.unwrap_or(i64::MIN));
+        output.unknown.push(name);
     }
 
     /// Closes, corrects and seals what the inputs' watermarks allow now.
@@ -465,42 +533,48 @@ impl Merger {
         sequence: i64,
         output: &mut MergeOutput,
     ) -> Result<(), ProcessorError> {
-        let model = &self.models[at];
         let columns: Vec<usize> = (0..self.models[upstream].pane_schema().fields().len()).collect();
+        let mut too_late = 0;
+        for sealed in output.sealed.iter().filter(|sealed| sealed.model == upstream) {
+            too_late += self.count_panes(at, sequence, &sealed.rows.project(&columns)?)?;
+        }
+        if too_late > 0 {
+            output.after_seal.push((self.models[at].name.clone(), too_late));
+        }
+        Ok(())
+    }
+
+    /// Counts rows, columns as the pane schema of the model they are of. Gives the number of those whose windows are sealed.
+    fn count_panes(&mut self, at: usize, sequence: i64, rows: &RecordBatch) -> Result<usize, ProcessorError> {
+        let model = &self.models[at];
         let progress = self.panes[at].progress;
         let (Window::Grid(grid), Open::Windows(windows)) = (&model.window, &mut self.panes[at].open) else {
-            return Ok(());
+            return Ok(0);
         };
         let of_model = |e| ProcessorError::of(model, e);
         let mut too_late = 0;
-        for sealed in output.sealed.iter().filter(|sealed| sealed.model == upstream) {
-            let rows = sealed.rows.project(&columns)?;
-            for (slice, rows) in model.evaluate_slices(&rows).map_err(of_model)? {
-                if progress.counts_from.is_some_and(|from| slice < from) {
-                    continue;
-                }
-                let open: Vec<i64> = grid
-                    .windows(slice)
-                    .into_iter()
-                    .filter(|start| progress.sealed_until.is_none_or(|sealed| grid.end(*start) > sealed))
-                    .filter(|start| progress.counts_from.is_none_or(|from| *start >= from))
-                    .collect();
-                if open.is_empty() {
-                    too_late += rows.rows;
-                    continue;
-                }
-                let mut panes = Panes::new(model).map_err(of_model)?;
-                panes.update(&rows, usize::MAX).map_err(of_model)?;
-                windows.add(model, slice, sequence, panes).map_err(of_model)?;
-                for start in open {
-                    windows.lives.entry(start).or_default().is_dirty = true;
-                }
+        for (slice, rows) in model.evaluate_slices(rows).map_err(of_model)? {
+            if progress.counts_from.is_some_and(|from| slice < from) {
+                continue;
+            }
+            let open: Vec<i64> = grid
+                .windows(slice)
+                .into_iter()
+                .filter(|start| progress.sealed_until.is_none_or(|sealed| grid.end(*start) > sealed))
+                .filter(|start| progress.counts_from.is_none_or(|from| *start >= from))
+                .collect();
+            if open.is_empty() {
+                too_late += rows.rows;
+                continue;
+            }
+            let mut panes = Panes::new(model).map_err(of_model)?;
+            panes.update(&rows, usize::MAX).map_err(of_model)?;
+            windows.add(model, slice, sequence, panes).map_err(of_model)?;
+            for start in open {
+                windows.lives.entry(start).or_default().is_dirty = true;
             }
         }
-        if too_late > 0 {
-            output.after_seal.push((model.name.clone(), too_late));
-        }
-        Ok(())
+        Ok(too_late)
     }
 
     fn close_windows(

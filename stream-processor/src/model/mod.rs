@@ -116,6 +116,16 @@ impl ModelError {
         let (Self::Header { model, .. } | Self::Sql { model, .. } | Self::NotContinuous { model, .. }) = self;
         model
     }
+
+    /// Place and reason, to stand after the file's name: `:3:14: …`.
+    pub fn in_file(&self) -> String {
+        let at = |place: &Option<Place>| place.map_or(String::new(), |p| format!(":{}:{}", p.line, p.column));
+        match self {
+            Self::Header { source, .. } => format!(":{}: {}", source.line, source.message),
+            Self::Sql { place, message, .. } => format!("{}: {message}", at(place)),
+            Self::NotContinuous { place, reason, .. } => format!("{}: {reason}", at(place)),
+        }
+    }
 }
 
 fn at(place: Option<Place>) -> String {
@@ -176,6 +186,15 @@ impl LiveModel {
         match &self.window {
             Window::Grid(grid) => grid.size(),
             Window::Session { gap } => *gap,
+        }
+    }
+
+    /// The first window that has nothing in it of what came up to `newest`, when all that was not counted.
+    pub(crate) fn first_whole_window(&self, newest: i64) -> i64 {
+        match &self.window {
+            Window::Grid(grid) => grid.next(grid.last_window(newest)),
+            // One that begins later than the gap after all that is not counted has nothing uncounted in it.
+            Window::Session { gap } => newest.saturating_add(gap + 2),
         }
     }
 

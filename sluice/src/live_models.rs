@@ -1,0 +1,111 @@
+//! The live models while they run: a file that is changed, added or removed takes effect without a restart.
+
+use crate::{Config, lake_tables::live, models};
+use anyhow::Result;
+use sluice_serve::{ModelInfo, ModelSource};
+use sluice_sinks::lake::Lake;
+use sluice_stream_processor::LiveModel;
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+/// The models of now, for all threads of a process.
+pub(crate) struct LiveModels {
+    config: Arc<Config>,
+    /// Counts the changes.
+    generation: AtomicU64,
+    current: RwLock<Arc<[LiveModel]>>,
+    looked: Mutex<Looked>,
+}
+
+struct Looked {
+    at: Instant,
+    /// Name and text of all models, as they were when it last looked.
+    texts: Vec<(String, String)>,
+}
+
+impl LiveModels {
+    /// The models of the configuration.
+    ///
+    /// # Errors
+    /// When one does not compile.
+    pub fn load(config: &Arc<Config>) -> Result<Arc<Self>> {
+        let texts = named(models::texts(config)?);
+        let current = models::compile(config)?;
+        Ok(Arc::new(Self {
+            config: config.clone(),
+            generation: AtomicU64::new(0),
+            current: RwLock::new(current),
+            looked: Mutex::new(Looked { at: Instant::now(), texts }),
+        }))
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub fn get(&self) -> Arc<[LiveModel]> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Looks for changed files when it is time to. A text that does not compile, or does not fit its table, is told about,
+    /// and nothing changes.
+    pub fn look(&self, lake: Option<&Lake>) {
+        let interval = self.config.models.reload_interval;
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        if interval.is_zero() || looked.at.elapsed() < interval {
+            return;
+        }
+        looked.at = Instant::now();
+        let texts = match models::texts(&self.config) {
+            Ok(texts) => named(texts),
+            Err(error) => return tracing::warn!(error = format!("{error:#}"), "the models cannot be read now"),
+        };
+        if texts == looked.texts {
+            return;
+        }
+        let before = std::mem::replace(&mut looked.texts, texts);
+        drop(looked);
+        let compiled = match models::compile(&self.config).and_then(|m| tables_fit(lake, &m).map(|()| m)) {
+            Ok(models) => models,
+            Err(error) => {
+                return tracing::error!(
+                    error = format!("{error:#}"),
+                    "the changed models are not taken: the old ones run on"
+                );
+            }
+        };
+        let known =
+            |model: &LiveModel, of: &[(String, String)]| of.iter().any(|(n, t)| *n == model.name && *t == model.sql);
+        let new: Vec<&str> = compiled.iter().filter(|m| !known(m, &before)).map(|m| &*m.name).collect();
+        let gone: Vec<&str> =
+            before.iter().map(|(n, _)| &**n).filter(|n| !compiled.iter().any(|m| m.name == *n)).collect();
+        tracing::info!(changed = new.join(", "), removed = gone.join(", "), "models reloaded");
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = compiled;
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+impl ModelSource for LiveModels {
+    fn models(&self) -> Vec<ModelInfo> {
+        self.get().iter().map(models::info).collect()
+    }
+}
+
+fn named(texts: Vec<models::ModelText>) -> Vec<(String, String)> {
+    texts.into_iter().map(|t| (t.name, t.text)).collect()
+}
+
+/// A model whose columns are others than its table's cannot be taken while it runs, nor at the next start.
+fn tables_fit(lake: Option<&Lake>, models: &[LiveModel]) -> Result<()> {
+    for model in models {
+        if let Some(lake) = lake {
+            lake.table(live(model))?;
+        }
+    }
+    Ok(())
+}
