@@ -82,7 +82,17 @@ impl Kpi {
         id
     }
 
-    /// What orders two updates of one pane: the newer one is stored.
+    /// Whether this is to be stored in the place of one of that state and revision: what is sealed stands, and otherwise
+    /// the newer one does. (Without its checkpoints a merger counts versions anew.)
+    pub fn replaces(&self, state: PaneState, revision: (i32, i64)) -> bool {
+        match (self.state == PaneState::Sealed, state == PaneState::Sealed) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => self.revision() > revision,
+        }
+    }
+
+    /// What orders two updates of one pane that are both sealed, or both not: the newer one is stored.
     pub fn revision(&self) -> (i32, i64) {
         (self.version, self.sequence)
     }

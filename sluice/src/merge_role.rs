@@ -15,15 +15,18 @@ use datafusion::{
 };
 use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
-    Alert, AlertState, Kpi, KpiKey, LogTime, Offset, Partial, Partition, RecordBuffer, Severity, Subject, TopicCodec,
+    Alert, AlertState, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Severity,
+    Subject, TopicCodec, partition_for_key,
 };
 use sluice_serve::alert_text;
 use sluice_sinks::{
     Metric,
-    kpi_store::KpiStore,
+    kpi_store::{KpiQuery, KpiStore},
     lake::{Bucket, LakeTable},
 };
-use sluice_stream_processor::{LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint};
+use sluice_stream_processor::{
+    LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint, root_of,
+};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -37,6 +40,8 @@ use std::{
 const WAIT: Duration = Duration::from_millis(50);
 /// Panes written to the KPI store in one call.
 const KPIS_A_WRITE: usize = 1_000;
+/// How long before what is sealed a pane that is not may have begun: a week.
+const OPEN_MILLIS: i64 = 7 * 86_400_000;
 /// `until` before anyone asked to stop.
 const NO_END: i64 = i64::MAX;
 /// `until` of a loop that reads nothing more.
@@ -242,25 +247,52 @@ impl MergeLoop {
             );
             merger.resume_after(&sealed_until);
             self.recount(&mut merger)?;
+            self.forget_open_panes(models, &sealed_until)?;
         }
         Ok(merger)
+    }
+
+    /// What was said and not sealed may have been wrong, and nobody remembers having said it: it is said again.
+    fn forget_open_panes(&self, models: &[LiveModel], sealed_until: &BTreeMap<String, i64>) -> Result<()> {
+        for at in (0..models.len()).filter(|at| self.is_mine(&models[root_of(models, *at)].name)) {
+            let model = &models[at];
+            let from =
+                sealed_until.get(&model.name).map(|until| EventTime::new(until - OPEN_MILLIS - model.window_millis()));
+            let query = KpiQuery { model: model.name.clone(), from, limit: usize::MAX, ..KpiQuery::default() };
+            let keys: Vec<KpiKey> = self
+                .store
+                .kpis(&query)?
+                .into_iter()
+                .filter(|kpi| kpi.state != PaneState::Sealed)
+                .map(|kpi| KpiKey { id: kpi.id, model: kpi.model, window_start: kpi.window_start })
+                .collect();
+            self.retract(&keys)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the partials of this model come here.
+    fn is_mine(&self, model: &str) -> bool {
+        partition_for_key(model.as_bytes(), self.pipeline.merge_partitions).get() == self.partition
     }
 
     /// Shows models that read another one's rows what that one's table has of windows that are not sealed.
     fn recount(&self, merger: &mut Merger) -> Result<()> {
         let tables = self.pipeline.lake.existing(Bucket::Gold, "live")?;
-        for (at, upstream, column, from) in merger.needs_rows() {
-            let Some((_, table)) = tables.iter().find(|(name, _)| *name == upstream) else { continue };
-            let Some(schema) = merger.models().iter().find(|m| m.name == upstream).map(|m| m.pane_schema().clone())
+        for needs in merger.needs_rows() {
+            let models = merger.models().clone();
+            let (upstream, root) = (&models[needs.upstream], &models[needs.root]);
+            let Some((_, table)) = tables.iter().find(|(name, _)| *name == upstream.name && self.is_mine(&root.name))
             else {
                 continue;
             };
+            let schema = upstream.pane_schema().clone();
             let batches = self.runtime.block_on(async {
                 let context = SessionContext::new();
                 table.update_datafusion_session(&context.state())?;
-                let from = ScalarValue::TimestampMillisecond(Some(from.max(0)), Some("UTC".into()));
+                let from = ScalarValue::TimestampMillisecond(Some(needs.from.max(0)), Some("UTC".into()));
                 let rows = context.read_table(Arc::new(table.table_provider().build().await?))?;
-                anyhow::Ok(rows.filter(col(column).gt_eq(lit(from)))?.collect().await?)
+                anyhow::Ok(rows.filter(col(needs.column).gt_eq(lit(from)))?.collect().await?)
             })?;
             for batch in batches {
                 let cast_column = |field: &arrow::datatypes::FieldRef| {
@@ -268,7 +300,7 @@ impl MergeLoop {
                     Ok(arrow::compute::cast(column, field.data_type())?)
                 };
                 let columns = schema.fields().iter().map(cast_column).collect::<Result<_>>()?;
-                merger.recount(at, &RecordBatch::try_new(schema.clone(), columns)?)?;
+                merger.recount(needs.model, &RecordBatch::try_new(schema.clone(), columns)?)?;
             }
         }
         Ok(())
@@ -423,6 +455,9 @@ impl MergeLoop {
 
     /// Removes panes that are none any more from the store, and from the topic by a tombstone.
     fn retract(&self, keys: &[KpiKey]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
         for chunk in keys.chunks(KPIS_A_WRITE) {
             retried("remove KPIs", &self.pipeline, || self.store.remove_kpis(chunk))?;
         }

@@ -24,7 +24,7 @@ pub use checkpoint::{CheckpointError, decode_checkpoint, encode_checkpoint};
 pub use dedup::Dedup;
 pub use detect::{Direction, Method, Reading, ZScore, ZScoreConfig};
 pub use header::{DetectSpec, Header, HeaderError, Publish};
-pub use merger::{MergeOutput, Merger, MergerState, SealedRows};
+pub use merger::{MergeOutput, Merger, MergerState, NeedsRows, SealedRows, root_of};
 pub use model::{LiveModel, ModelError, OutputColumn, Place};
 pub use open::Held;
 pub use panes::OTHER;

@@ -8,7 +8,7 @@ use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use mongodb::bson;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, PaneState};
 use std::{
     collections::HashMap,
     fmt::Display,
@@ -94,6 +94,7 @@ impl EmbeddedKpiStore {
 /// The part of a stored pane that orders its updates.
 #[derive(Deserialize)]
 struct Revision {
+    state: PaneState,
     version: i32,
     sequence: i64,
 }
@@ -106,7 +107,7 @@ impl KpiStore for EmbeddedKpiStore {
         for kpi in kpis {
             let key = kpi_key(&kpi.model, kpi.window_start, &kpi.id);
             match newest.get(&key) {
-                Some(other) if other.revision() >= kpi.revision() => {}
+                Some(other) if !kpi.replaces(other.state, other.revision()) => {}
                 _ => {
                     newest.insert(key, kpi);
                 }
@@ -115,7 +116,7 @@ impl KpiStore for EmbeddedKpiStore {
         let mut batch = self.db.batch();
         for (key, kpi) in newest {
             let stored: Option<Revision> = self.read(DEED, &self.kpis, &key)?;
-            if stored.is_none_or(|s| (s.version, s.sequence) < kpi.revision()) {
+            if stored.is_none_or(|s| kpi.replaces(s.state, (s.version, s.sequence))) {
                 batch.insert(&self.kpis, key, self.encode(DEED, kpi)?);
             }
         }

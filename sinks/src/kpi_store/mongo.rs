@@ -13,7 +13,7 @@ use mongodb::{
     options::ClientOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, PaneState};
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -254,10 +254,21 @@ impl KpiStore for MongoKpiStore {
             .iter()
             .map(|kpi| {
                 let (version, sequence) = kpi.revision();
-                let older = doc! {
-                    "_id": &kpi.id,
-                    "$or": [{"version": {"$lt": version}}, {"version": version, "sequence": {"$lt": sequence}}],
+                // As in `Kpi::replaces`: among what is as sealed as this, the newer one; and sealed over the rest.
+                let is_sealed = kpi.state == PaneState::Sealed;
+                let alike = if is_sealed {
+                    doc! {"$eq": "sealed"}
+                } else {
+                    doc! {"$ne": "sealed"}
                 };
+                let mut older = vec![
+                    doc! {"state": alike.clone(), "version": {"$lt": version}},
+                    doc! {"state": alike, "version": version, "sequence": {"$lt": sequence}},
+                ];
+                if is_sealed {
+                    older.push(doc! {"state": {"$ne": "sealed"}});
+                }
+                let older = doc! {"_id": &kpi.id, "$or": older};
                 Update::new(older, kpi_document(kpi), true)
             })
             .collect();

@@ -69,6 +69,7 @@ fn conforms(store: &dyn KpiStore) {
     an_empty_store_answers(store);
     a_newer_revision_replaces_an_older_one_and_never_the_other_way(store);
     panes_are_found_by_model_time_and_group_newest_first(store);
+    what_is_sealed_stands_whatever_comes(store);
     a_pane_that_is_removed_is_gone_and_may_come_again(store);
     a_missing_group_value_differs_from_the_empty_text(store);
     numbers_come_back_exactly(store);
@@ -152,6 +153,19 @@ fn panes_are_found_by_model_time_and_group_newest_first(store: &dyn KpiStore) {
     assert_eq!(found(KpiQuery { group: french.clone(), limit: 2, ..of("times") }), expected(&[300, 2], &["FR"]));
     let unknown = BTreeMap::from([("device".to_owned(), "tv".to_owned())]);
     assert_eq!(found(KpiQuery { group: unknown, ..of("times") }), []);
+}
+
+fn what_is_sealed_stands_whatever_comes(store: &dyn KpiStore) {
+    let with_state = |state, revision, revenue| Kpi { state, ..pane("stands", 1, Some("FR"), revision, revenue) };
+    let stored = || store.kpis(&of("stands")).unwrap().remove(0).measures["revenue"].clone();
+    let text = |revenue: &str| Measure::Text(revenue.to_owned());
+    store.upsert_kpis(&[with_state(PaneState::Corrected, (3, 7), "1.0000")]).unwrap();
+    store.upsert_kpis(&[with_state(PaneState::Sealed, (1, 9), "2.0000")]).unwrap();
+    assert_eq!(stored(), text("2.0000"), "versions may have been counted anew");
+    store.upsert_kpis(&[with_state(PaneState::Corrected, (4, 10), "3.0000")]).unwrap();
+    assert_eq!(stored(), text("2.0000"));
+    store.upsert_kpis(&[with_state(PaneState::Sealed, (2, 9), "4.0000")]).unwrap();
+    assert_eq!(stored(), text("4.0000"));
 }
 
 fn a_pane_that_is_removed_is_gone_and_may_come_again(store: &dyn KpiStore) {

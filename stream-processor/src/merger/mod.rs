@@ -51,6 +51,21 @@ pub struct SealedRows {
     pub rows: RecordBatch,
 }
 
+/// Rows of one model that another one counts, and that a lost checkpoint had counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeedsRows {
+    /// Who needs them.
+    pub model: usize,
+    /// Whose they are.
+    pub upstream: usize,
+    /// As [`root_of`].
+    pub root: usize,
+    /// The time column that says which rows.
+    pub column: &'static str,
+    /// Milliseconds from which on.
+    pub from: i64,
+}
+
 /// What a message of the partials topic led to.
 #[derive(Debug, Default)]
 pub struct MergeOutput {
@@ -105,6 +120,9 @@ struct Progress {
     final_until: Option<i64>,
     /// Windows that end at or before this are sealed.
     sealed_until: Option<i64>,
+    /// Sessions that end at or before this were sealed before a checkpoint was lost; what they were made of comes again,
+    /// and some of it belongs to longer ones that were not.
+    sealed_before: Option<i64>,
 }
 
 /// A group that has been seen, and gets zeros when it is silent.
@@ -238,26 +256,36 @@ impl Merger {
     /// Up to where each model's windows are sealed, for those that have come so far.
     pub fn sealed_until(&self) -> impl Iterator<Item = (&str, i64)> {
         let models = self.models.iter().zip(&self.panes);
-        models.filter_map(|(model, panes)| Some((&*model.name, panes.progress.sealed_until?)))
+        models.filter_map(|(model, panes)| {
+            Some((&*model.name, panes.progress.sealed_until.max(panes.progress.sealed_before)?))
+        })
     }
 
     /// Begins without a checkpoint where windows of these models have been sealed up to the times given: they are not
     /// sealed again. Then show the rows of the tables to [`Merger::recount`].
     pub fn resume_after(&mut self, sealed_until: &BTreeMap<String, i64>) {
         for (model, panes) in self.models.iter().zip(&mut self.panes) {
-            panes.progress.sealed_until = panes.progress.sealed_until.max(sealed_until.get(&model.name).copied());
+            let until = sealed_until.get(&model.name).copied();
+            match &panes.open {
+                Open::Windows(_) => panes.progress.sealed_until = until,
+                Open::Sessions(_) => panes.progress.sealed_before = until,
+            }
         }
     }
 
-    /// Models that read another one's sealed rows, and from which time on they need them after
-    /// [`Merger::resume_after`]: number, name of the other, name of the time column, milliseconds.
-    pub fn needs_rows(&self) -> Vec<(usize, String, &'static str, i64)> {
-        let chains = self.models.iter().zip(&self.panes).enumerate();
-        let needs = chains.filter_map(|(at, (model, panes))| {
-            let column = if model.by_start { "window_start" } else { "window_end" };
-            let from =
-                panes.progress.sealed_until.map_or(i64::MIN, |until| until.saturating_sub(model.window_millis()));
-            Some((at, model.upstream.clone()?, column, from))
+    /// What models that read another one's sealed rows need of that one's table after [`Merger::resume_after`].
+    pub fn needs_rows(&self) -> Vec<NeedsRows> {
+        let chains = (0..self.models.len()).filter_map(|at| Some((at, self.upstream(at)?)));
+        let needs = chains.map(|(model, upstream)| {
+            let root = root_of(&self.models, model);
+            let sealed_until = self.panes[model].progress.sealed_until;
+            NeedsRows {
+                model,
+                upstream,
+                root,
+                column: if self.models[model].by_start { "window_start" } else { "window_end" },
+                from: sealed_until.map_or(i64::MIN, |until| until.saturating_sub(self.models[model].window_millis())),
+            }
         });
         needs.collect()
     }
@@ -293,12 +321,14 @@ impl Merger {
         self.inputs = state.inputs;
         self.missed = state.missed;
         let mut saved = state.models;
-        for (model, panes) in self.models.iter().zip(&mut self.panes) {
-            if let Some((_, saved)) = saved.remove(&model.name).filter(|(print, _)| *print == model.fingerprint) {
-                *panes = ModelPanes::restored(model, saved)?;
+        let mut new = Vec::new();
+        for (at, (model, panes)) in self.models.iter().zip(&mut self.panes).enumerate() {
+            match saved.remove(&model.name).filter(|(print, _)| *print == model.fingerprint) {
+                Some((_, saved)) => *panes = ModelPanes::restored(model, saved)?,
+                None => new.push(at),
             }
         }
-        self.begin_new_chains();
+        self.begin(&new);
         Ok(())
     }
 
@@ -309,46 +339,38 @@ impl Merger {
     pub fn change_models(&mut self, models: Arc<[LiveModel]>) -> Result<(), ProcessorError> {
         let mut known: Vec<(&LiveModel, ModelPanes)> =
             self.models.iter().zip(std::mem::take(&mut self.panes)).collect();
-        for model in models.iter() {
+        let mut new = Vec::new();
+        for (at, model) in models.iter().enumerate() {
             let same = known.iter().position(|(k, _)| k.name == model.name && k.fingerprint == model.fingerprint);
             self.panes.push(match same {
                 Some(at) => known.swap_remove(at).1,
-                None => ModelPanes::new(model)?,
+                None => {
+                    new.push(at);
+                    ModelPanes::new(model)?
+                }
             });
         }
         self.retired.extend(known.into_iter().map(|(model, _)| (model.name.clone(), model.fingerprint.clone())));
         self.models = models;
-        self.begin_new_chains();
+        self.begin(&new);
         Ok(())
     }
 
-    /// A model that is known now counts from the first window after what was missed of it.
-    fn count_after_missed(&mut self) {
-        for (model, panes) in self.models.iter().zip(&mut self.panes) {
-            if let Some(missed) = self.missed.remove(&(model.name.clone(), model.fingerprint.clone())) {
-                panes.progress.counts_from = panes.progress.counts_from.max(Some(model.first_whole_window(missed)));
-            }
-        }
-    }
-
-    /// A model over another's rows that is new counts from the first window after those rows that it has missed.
-    fn begin_new_chains(&mut self) {
-        self.count_after_missed();
-        for at in 0..self.models.len() {
-            let progress = self.panes[at].progress;
+    /// Models that are new here count from the first window after what was missed of them: partials that came when they
+    /// were not known, or rows that another model had sealed before.
+    fn begin(&mut self, new: &[usize]) {
+        for at in new.iter().copied() {
+            let model = &self.models[at];
+            let missed = self.missed.remove(&(model.name.clone(), model.fingerprint.clone()));
             let upstream = self.upstream(at).map(|up| self.panes[up].progress);
-            if let (Some(upstream), None, None) = (upstream, progress.sealed_until, progress.counts_from)
-                && let Window::Grid(grid) = &self.models[at].window
-            {
-                self.panes[at].progress.counts_from =
-                    upstream.sealed_until.or(upstream.counts_from).map(|until| grid.next(grid.last_window(until)));
-            }
+            let sealed_before = upstream.and_then(|progress| progress.sealed_until.or(progress.counts_from));
+            let after = missed.max(sealed_before).map(|last| model.first_whole_window(last));
+            self.panes[at].progress.counts_from = self.panes[at].progress.counts_from.max(after);
         }
     }
 
     fn upstream(&self, at: usize) -> Option<usize> {
-        let name = self.models[at].upstream.as_ref()?;
-        self.models.iter().position(|model| model.name == *name)
+        upstream_of(&self.models, at)
     }
 
     /// The state to keep in a checkpoint.
@@ -775,7 +797,7 @@ impl Merger {
         let sealed_until = reach.sealed_until.max(reach.drained);
         if sealed_until > panes.progress.sealed_until {
             panes.progress.sealed_until = sealed_until;
-            let sealed = sessions.seal(model, sealed_until, counts_from)?;
+            let sealed = sessions.seal(model, sealed_until, panes.progress.sealed_before, counts_from)?;
             let versions = tell(model, sessions, &sealed, true, (sequence, cause), &self.inputs, output)?;
             if sealed.rows.num_rows() > 0 {
                 let rows = sealed_rows(model, &sealed.rows, versions, cause)?;
@@ -897,6 +919,20 @@ fn state_of(is_sealed: bool, version: i32) -> PaneState {
         (false, 1) => PaneState::Final,
         (false, _) => PaneState::Corrected,
     }
+}
+
+fn upstream_of(models: &[LiveModel], at: usize) -> Option<usize> {
+    let name = models[at].upstream.as_ref()?;
+    models.iter().position(|model| model.name == *name)
+}
+
+/// The model over events from which a model's numbers come in the end: itself, or the end of its chain. Where the partials
+/// of that one go, all of the chain is merged, and nowhere else.
+pub fn root_of(models: &[LiveModel], mut at: usize) -> usize {
+    while let Some(upstream) = upstream_of(models, at) {
+        at = upstream;
+    }
+    at
 }
 
 /// Share of the input partitions whose watermark passed `end`.

@@ -99,6 +99,8 @@ pub(super) struct SessionPanes {
     sessions: Vec<(Key, i64, i64)>,
     /// All sessions that were looked at, those that HAVING leaves out too.
     looked_at: Vec<(Key, i64, i64)>,
+    /// Sessions that were sealed before a checkpoint was lost: what was said of them stands.
+    sealed_before: Vec<(Key, i64, i64)>,
 }
 
 impl Sessions {
@@ -243,11 +245,13 @@ impl Sessions {
     }
 
     /// Takes out the sessions that are over when `sealed_until` has been reached; without it, all.
-    /// Those that began before `counts_from` are not whole, and only taken out.
+    /// Those that began before `counts_from` are not whole, and those that were over at `sealed_before` were sealed then:
+    /// they are only taken out.
     pub fn seal(
         &mut self,
         model: &LiveModel,
         sealed_until: Option<i64>,
+        sealed_before: Option<i64>,
         counts_from: Option<i64>,
     ) -> Result<SessionPanes, ProcessorError> {
         let reached = sealed_until.unwrap_or(i64::MAX);
@@ -262,7 +266,10 @@ impl Sessions {
                 sealed.push(session);
             }
         }
-        let panes = self.panes(model, &sealed, counts_from)?;
+        let is_new = |session: &&Session| sealed_before.is_none_or(|before| self.over_at(session.last) > before);
+        let (new, old): (Vec<&Session>, Vec<&Session>) = sealed.iter().partition(is_new);
+        let mut panes = self.panes(model, &new, counts_from)?;
+        panes.sealed_before = old.iter().map(|s| (s.key.clone(), s.start, s.last)).collect();
         for session in &sealed {
             if let Some(group) = self.groups.get_mut(&session.key) {
                 let before = group.fragments.len();
@@ -304,7 +311,7 @@ impl Sessions {
                 }
             }
         }
-        self.panes(model, &found, counts_from)
+        self.panes(model, &found.iter().collect::<Vec<_>>(), counts_from)
     }
 
     /// All sessions that are final when `final_until` has been reached; without it, all there are.
@@ -321,7 +328,7 @@ impl Sessions {
             .flat_map(|key| self.sessions_of(key))
             .filter(|session| final_until.is_none_or(|reached| self.over_at(session.last) <= reached))
             .collect();
-        Ok(self.panes(model, &sessions, counts_from)?.rows)
+        Ok(self.panes(model, &sessions.iter().collect::<Vec<_>>(), counts_from)?.rows)
     }
 
     /// The first start of all sessions held.
@@ -332,13 +339,15 @@ impl Sessions {
     fn panes(
         &self,
         model: &LiveModel,
-        sessions: &[Session],
+        sessions: &[&Session],
         counts_from: Option<i64>,
     ) -> Result<SessionPanes, ProcessorError> {
-        let whole: Vec<&Session> = sessions.iter().filter(|s| counts_from.is_none_or(|from| s.start >= from)).collect();
+        let is_whole = |session: &&Session| counts_from.is_none_or(|from| session.start >= from);
+        let whole: Vec<&Session> = sessions.iter().copied().filter(is_whole).collect();
         if whole.is_empty() {
             let rows = RecordBatch::new_empty(model.pane_schema().clone());
-            return Ok(SessionPanes { rows, sessions: Vec::new(), looked_at: Vec::new() });
+            let none = Vec::new;
+            return Ok(SessionPanes { rows, sessions: none(), looked_at: none(), sealed_before: none() });
         }
         let mut places = Vec::new();
         let mut session_of_row = Vec::new();
@@ -368,7 +377,7 @@ impl Sessions {
             None => looked_at.clone(),
             Some(kept) => kept.values().iter().map(|at| looked_at[*at as usize].clone()).collect(),
         };
-        Ok(SessionPanes { rows, sessions, looked_at })
+        Ok(SessionPanes { rows, sessions, looked_at, sealed_before: Vec::new() })
     }
 
     /// Remembers what is said of a row, and tells whether it is new.
@@ -390,13 +399,13 @@ impl Sessions {
     pub fn retract(&mut self, panes: &SessionPanes, are_sealed: bool) -> Vec<(String, i64)> {
         let mut retracted = Vec::new();
         let with_rows: HashSet<(&Key, i64)> = panes.sessions.iter().map(|(key, start, _)| (key, *start)).collect();
-        for (key, start, last) in &panes.looked_at {
+        let looked_at = panes.looked_at.iter().map(|session| (session, with_rows.contains(&(&session.0, session.1))));
+        for ((key, start, last), stands) in looked_at.chain(panes.sealed_before.iter().map(|session| (session, true))) {
             let Some(group) = self.groups.get_mut(key) else { continue };
-            let has_row = with_rows.contains(&(key, *start));
             // What lies in this session and is another was said too early.
             group.published.retain(|p| {
                 let lies_in = p.start >= *start && p.last <= *last;
-                let is_this = has_row && p.start == *start && p.last == *last;
+                let is_this = stands && p.start == *start && p.last == *last;
                 if lies_in && !is_this {
                     retracted.push((p.id.clone(), p.start));
                 }
