@@ -9,6 +9,7 @@ mod arrow_bytes;
 mod checkpoint;
 mod dedup;
 mod detect;
+mod hashed;
 mod header;
 mod merger;
 mod model;

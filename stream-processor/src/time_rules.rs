@@ -38,16 +38,42 @@ pub(crate) struct Clock {
     pub newest: Option<i64>,
     /// Windows that end at or before this have been sealed by a drain.
     pub sealed_until: Option<i64>,
+    /// Events before the first time are late, as long as the newest event is before the second one.
+    #[serde(skip)]
+    late_before: Option<(i64, i64)>,
 }
 
 impl Clock {
     /// Takes an accepted event; says whether it came too late for the panes.
     pub fn observe(&mut self, time: i64, rules: &ClockRules) -> bool {
-        let end = (time.div_euclid(rules.grain) + 1).saturating_mul(rules.grain);
-        let late = self.watermark(rules).is_some_and(|w| end.saturating_add(rules.lateness) <= w)
-            || self.sealed_until.is_some_and(|sealed| end <= sealed);
+        let late_before = match self.late_before {
+            Some((late_before, until)) if self.newest.is_none_or(|newest| newest < until) => late_before,
+            _ => self.judge(rules),
+        };
         self.newest = Some(self.newest.map_or(time, |newest| newest.max(time)));
-        late
+        time < late_before
+    }
+
+    /// An event is late when the window of the grain that it lies in, and the lateness after it, ended at or before the
+    /// watermark, or when that window was sealed by a drain: so when it lies before a bound, which moves with the grain.
+    fn judge(&mut self, rules: &ClockRules) -> i64 {
+        let drained = self.sealed_until.map_or(i64::MIN, |sealed| rules.grain_start(sealed));
+        let (late_before, until) = match self.watermark(rules) {
+            None => (drained, i64::MIN),
+            Some(watermark) => {
+                let bound = rules.sealed_until(watermark);
+                let next = bound.saturating_add(rules.grain).saturating_add(rules.lateness);
+                (drained.max(bound), next.saturating_add(rules.out_of_orderness))
+            }
+        };
+        self.late_before = Some((late_before, until));
+        late_before
+    }
+
+    /// No window that ends at or before `until` takes events any more.
+    pub fn seal(&mut self, until: i64) {
+        self.sealed_until = self.sealed_until.max(Some(until));
+        self.late_before = None;
     }
 
     pub fn watermark(&self, rules: &ClockRules) -> Option<i64> {
@@ -83,13 +109,20 @@ impl ClockRules {
     /// Windows that end at or before this take no more events when the watermark stands here: the inverse of
     /// [`ClockRules::sealed_at`].
     pub fn sealed_until(&self, watermark: i64) -> i64 {
-        watermark.saturating_sub(self.lateness).div_euclid(self.grain).saturating_mul(self.grain)
+        self.grain_start(watermark.saturating_sub(self.lateness))
+    }
+
+    /// Start of the window of the grain that the time lies in.
+    fn grain_start(&self, time: i64) -> i64 {
+        time.div_euclid(self.grain).saturating_mul(self.grain)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     const RULES: ClockRules = ClockRules { out_of_orderness: 0, lateness: 0, grain: 60_000 };
 
@@ -102,7 +135,7 @@ mod tests {
         assert!(clock.observe(119_999, &RULES), "its minute ended exactly at the watermark");
         assert!(!clock.observe(120_000, &RULES));
         let patient = ClockRules { lateness: 1, ..RULES };
-        let mut clock = Clock { newest: Some(120_000), sealed_until: None };
+        let mut clock = Clock { newest: Some(120_000), ..Clock::default() };
         assert!(!clock.observe(119_999, &patient), "the allowed lateness is not over");
     }
 
@@ -111,11 +144,34 @@ mod tests {
         for size in [1_000, 60_000, 90_000, 300_000] {
             for watermark in (0..700_000).step_by(7_000) {
                 for time in (0..700_000).step_by(3_001) {
-                    let mut clock = Clock { newest: Some(watermark), sealed_until: None };
+                    let mut clock = Clock { newest: Some(watermark), ..Clock::default() };
                     let end = (time / size + 1) * size;
                     if !clock.observe(time, &RULES) {
                         assert!(RULES.sealed_at(end) > watermark, "size {size} watermark {watermark} time {time}");
                     }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_bound_that_is_remembered_is_the_one_of_the_rule() {
+        for seed in 0..50 {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let rules = ClockRules {
+                out_of_orderness: random.random_range(0..20),
+                lateness: random.random_range(0..50),
+                grain: random.random_range(1..40),
+            };
+            let mut clock = Clock::default();
+            for step in 0..2_000 {
+                let time = i64::from(step) / 3 + random.random_range(-150..30);
+                let end = (time.div_euclid(rules.grain) + 1) * rules.grain;
+                let late = clock.watermark(&rules).is_some_and(|w| end + rules.lateness <= w)
+                    || clock.sealed_until.is_some_and(|sealed| end <= sealed);
+                assert_eq!(clock.observe(time, &rules), late, "seed {seed}, step {step}: {clock:?}, {rules:?}");
+                if random.random_bool(0.002) {
+                    clock.seal(time);
                 }
             }
         }

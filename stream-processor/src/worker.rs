@@ -5,6 +5,7 @@
 
 use crate::{
     Dedup, Held, LiveModel, StateLimits, TimeRules, Window,
+    dedup::SavedDedup,
     open::{OpenModel, SavedModel},
     time_rules::{Clock, ClockRules, millis},
 };
@@ -23,6 +24,8 @@ use std::{
 };
 use xxhash_rust::xxh3::xxh3_128;
 
+/// Ids whose places are looked up at once.
+const LOOK_AHEAD: usize = 32;
 /// How far behind what a worker itself would take, in event time, a rebuilt one keeps windows for mergers that are behind.
 const REBUILT_MILLIS: i64 = 86_400_000;
 
@@ -83,7 +86,7 @@ pub struct WorkerState {
     /// First offset not taken yet.
     pub position: i64,
     clock: Clock,
-    dedup: Dedup,
+    dedup: SavedDedup,
     models: Vec<SavedModel>,
 }
 
@@ -182,7 +185,7 @@ impl PartitionWorker {
     pub fn restore(&mut self, state: WorkerState) -> Result<(), ProcessorError> {
         self.position = state.position;
         self.clock = state.clock;
-        self.dedup = state.dedup.restored();
+        self.dedup.restore(state.dedup);
         let mut saved = state.models;
         for (model, open) in self.models.iter().zip(&mut self.open) {
             let known = saved.iter().position(|s| s.name == model.name && s.fingerprint == model.fingerprint);
@@ -221,7 +224,7 @@ impl PartitionWorker {
     pub fn snapshot(&mut self) -> Result<WorkerState, ProcessorError> {
         let models = self.models.iter().zip(&mut self.open).map(|(model, open)| open.save(model));
         let models = models.collect::<Result<_, _>>()?;
-        Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.clone(), models })
+        Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.save(), models })
     }
 
     /// First offset not taken yet.
@@ -350,12 +353,23 @@ impl PartitionWorker {
         let ids = events.column(0).as_string_view();
         let times = events.column(2).as_primitive::<TimestampMillisecondType>().values();
         let mut late = vec![false; keep.len()];
-        for (row, keep) in keep.iter_mut().enumerate().filter(|(_, keep)| **keep) {
-            if self.dedup.is_new(xxh3_128(ids.value(row).as_bytes()), times[row]) {
-                late[row] = self.clock.observe(times[row], &self.rules);
-            } else {
-                *keep = false;
-                counts.duplicate += 1;
+        let mut hashes = [0; LOOK_AHEAD];
+        for from in (0..keep.len()).step_by(LOOK_AHEAD) {
+            let rows = from..(from + LOOK_AHEAD).min(keep.len());
+            for (hash, row) in hashes.iter_mut().zip(rows.clone()) {
+                *hash = xxh3_128(ids.value(row).as_bytes());
+            }
+            std::hint::black_box(self.dedup.expect(&hashes[..rows.len()]));
+            for (hash, row) in hashes.into_iter().zip(rows) {
+                if !keep[row] {
+                    continue;
+                }
+                if self.dedup.is_new(hash, times[row]) {
+                    late[row] = self.clock.observe(times[row], &self.rules);
+                } else {
+                    keep[row] = false;
+                    counts.duplicate += 1;
+                }
             }
         }
         late
@@ -457,7 +471,7 @@ impl PartitionWorker {
         let mut partials = self.take_panes(None)?;
         partials.push(self.message(PartialKind::Watermark));
         partials.push(Partial { watermark: Some(until), ..self.message(PartialKind::Drained) });
-        self.clock.sealed_until = self.clock.sealed_until.max(Some(until));
+        self.clock.seal(until);
         for (model, open) in self.models.iter().zip(&mut self.open) {
             open.forget_until(model, until).map_err(|e| ProcessorError::of(model, e))?;
         }

@@ -42,7 +42,7 @@ const TRACKER_FUNNEL: &str = "SELECT count(*) AS sessions,
   count(*) FILTER (WHERE is_abandoned) AS abandoned
 FROM live.tracked GROUP BY tumble(window_start, INTERVAL '1 day')";
 
-fn write_models(sluice: &Sluice) {
+pub(crate) fn write_models(sluice: &Sluice) {
     let folder = sluice.path("models/live");
     fs::create_dir_all(&folder).unwrap();
     for (name, group_by) in MODELS {
@@ -73,7 +73,7 @@ pub(crate) fn shuffled(lines: &[String], seed: u64) -> Vec<String> {
     by_arrival.into_iter().map(|(_, line)| line.clone()).collect()
 }
 
-fn written(sluice: &Sluice, lines: &[String]) -> PathBuf {
+pub(crate) fn written(sluice: &Sluice, lines: &[String]) -> PathBuf {
     let file = sluice.path("events.ndjson");
     fs::write(&file, lines.join("\n") + "\n").unwrap();
     file

@@ -13,4 +13,5 @@ mod live_run;
 mod models;
 mod real_input;
 mod recovery;
+mod scale_out;
 mod support;

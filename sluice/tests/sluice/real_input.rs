@@ -1,6 +1,6 @@
 //! Real shop events through all rooms, with local stores and with real services.
 
-use crate::support::{Sluice, data, skipped};
+use crate::support::{NEEDED, Services, Sluice, data, skipped};
 use sluice_events::PaneState;
 use sluice_sinks::kpi_store::{self, KpiQuery, KpiStoreConfig, KpiStoreKind};
 use std::{
@@ -87,33 +87,15 @@ fn a_shop_s_morning_gives_the_reference_answers() {
 
 #[test]
 fn kafka_s3_and_mongodb_give_the_same_tables_and_documents() {
-    let variable = |name: &str| std::env::var(name).ok();
-    let (Some(data), Some(kafka), Some(s3), Some(mongo)) =
-        (data(), variable("SLUICE_TEST_KAFKA"), variable("SLUICE_TEST_S3"), variable("SLUICE_TEST_MONGO_URI"))
-    else {
-        let why = "needs SLUICE_TEST_DATA, SLUICE_TEST_KAFKA, SLUICE_TEST_S3 and SLUICE_TEST_MONGO_URI";
-        return skipped("real services", why);
+    let (Some(data), Some(services)) = (data(), Services::of_the_environment()) else {
+        return skipped("real services", NEEDED);
     };
-    let run = format!("test-{}-{}", std::process::id(), chrono::Utc::now().timestamp_millis());
-    let mut settings = vec![
-        "log.kind=kafka".to_owned(),
-        format!("log.kafka.bootstrap={kafka}"),
-        format!("lake.s3.endpoint={s3}"),
-        "lake.s3.allow_http=true".to_owned(),
-        format!("checkpoints.url=s3://gold/{run}/checkpoints"),
-        "kpi_store.kind=mongodb".to_owned(),
-        format!("kpi_store.uri={mongo}"),
-        format!("kpi_store.database={run}"),
-    ];
-    settings.extend(["bronze", "silver", "gold"].map(|bucket| format!("lake.{bucket}=s3://{bucket}/{run}")));
-    settings.extend(["events", "partials", "kpis", "alerts"].map(|topic| format!("topics.{topic}={run}-{topic}")));
-    settings.push(format!("topics.dead_letters={run}-dead-letters"));
-    let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let real = Sluice::with(&settings);
+    let real = Sluice::with(&services.settings().iter().map(String::as_str).collect::<Vec<_>>());
     replay_and_check(&real, &data);
     let local = Sluice::new();
     replay_and_check(&local, &data);
-    let mongodb = KpiStoreConfig { kind: KpiStoreKind::Mongodb, dir: PathBuf::new(), uri: mongo, database: run };
+    let (uri, database) = (services.mongo, services.run);
+    let mongodb = KpiStoreConfig { kind: KpiStoreKind::Mongodb, dir: PathBuf::new(), uri, database };
     let (there, here) = (documents(&mongodb), documents(&embedded(&local)));
     assert!(here.len() > 257, "there are {} documents; zero panes come on top of 220 + 37", here.len());
     assert_eq!(there, here);

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
 
@@ -99,6 +99,50 @@ impl Sluice {
     }
 }
 
+/// What [`Services::of_the_environment`] looks for, besides the data.
+pub(crate) const NEEDED: &str = "needs SLUICE_TEST_DATA, SLUICE_TEST_KAFKA, SLUICE_TEST_S3 and SLUICE_TEST_MONGO_URI";
+
+/// Real services, and a name of this run for all that is made in them.
+pub(crate) struct Services {
+    pub kafka: String,
+    pub s3: String,
+    pub mongo: String,
+    pub run: String,
+}
+
+impl Services {
+    pub fn of_the_environment() -> Option<Self> {
+        let variable = |name: &str| std::env::var(name).ok();
+        let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        Some(Self {
+            kafka: variable("SLUICE_TEST_KAFKA")?,
+            s3: variable("SLUICE_TEST_S3")?,
+            mongo: variable("SLUICE_TEST_MONGO_URI")?,
+            run: format!("test-{}-{moment}", std::process::id()),
+        })
+    }
+
+    /// Settings of a pipeline in these services.
+    pub fn settings(&self) -> Vec<String> {
+        let Self { kafka, s3, mongo, run } = self;
+        let mut settings = vec![
+            "log.kind=kafka".to_owned(),
+            format!("log.kafka.bootstrap={kafka}"),
+            format!("lake.s3.endpoint={s3}"),
+            "lake.s3.allow_http=true".to_owned(),
+            format!("checkpoints.url=s3://gold/{run}/checkpoints"),
+            "kpi_store.kind=mongodb".to_owned(),
+            format!("kpi_store.uri={mongo}"),
+            format!("kpi_store.database={run}"),
+            format!("process.group={run}"),
+            format!("topics.dead_letters={run}-dead-letters"),
+        ];
+        settings.extend(["bronze", "silver", "gold"].map(|bucket| format!("lake.{bucket}=s3://{bucket}/{run}")));
+        settings.extend(["events", "partials", "kpis", "alerts"].map(|topic| format!("topics.{topic}={run}-{topic}")));
+        settings
+    }
+}
+
 /// Says on stderr that a test did not run, past the test runner's capture.
 pub(crate) fn skipped(test: &str, why: &str) {
     use std::io::Write;
@@ -107,6 +151,10 @@ pub(crate) fn skipped(test: &str, why: &str) {
 
 pub(crate) fn interrupt(child: &Child) {
     signal(child, "INT");
+}
+
+pub(crate) fn terminate(child: &Child) {
+    signal(child, "TERM");
 }
 
 fn signal(child: &Child, name: &str) {

@@ -7,6 +7,7 @@
 //! would hold had the values gone there from the start, so the result does not depend on the order of merging.
 
 use super::group_state::{GroupState, GroupStates, OneState};
+use crate::hashed::AsItIs;
 use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::{DataType, Field, FieldRef},
@@ -19,8 +20,7 @@ use datafusion::{
         function::{AccumulatorArgs, StateFieldsArgs},
     },
 };
-use rustc_hash::FxBuildHasher;
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, hash::BuildHasherDefault, sync::Arc};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Distinct values a group counts exactly.
@@ -83,7 +83,9 @@ impl AggregateUDFImpl for DistinctCount {
 /// The distinct values of one group.
 #[derive(Debug)]
 enum DistinctValues {
-    Exact(HashSet<u64, FxBuildHasher>),
+    /// As they came from one other state, each once: nearly always nothing more comes to them.
+    Packed(Box<[u8]>),
+    Exact(HashSet<u64, BuildHasherDefault<AsItIs>>),
     Sketch(Box<[u8; REGISTERS]>),
 }
 
@@ -93,15 +95,21 @@ impl Default for DistinctValues {
     }
 }
 
+fn hashes_of(packed: &[u8]) -> impl ExactSizeIterator<Item = u64> {
+    packed.as_chunks::<8>().0.iter().map(|hash| u64::from_le_bytes(*hash))
+}
+
 impl DistinctValues {
     fn insert(&mut self, hash: u64) {
         match self {
+            Self::Packed(packed) => {
+                *self = Self::Exact(hashes_of(packed).collect());
+                self.insert(hash);
+            }
             Self::Exact(hashes) => {
                 hashes.insert(hash);
                 if hashes.len() > EXACT_MAX {
-                    let mut registers = Box::new([0; REGISTERS]);
-                    hashes.iter().for_each(|hash| raise(&mut registers, *hash));
-                    *self = Self::Sketch(registers);
+                    *self = Self::Sketch(sketch_of(hashes.iter().copied()));
                 }
             }
             Self::Sketch(registers) => raise(registers, hash),
@@ -110,10 +118,21 @@ impl DistinctValues {
 
     fn count(&self) -> i64 {
         match self {
+            Self::Packed(packed) => (packed.len() / 8) as i64,
             Self::Exact(hashes) => hashes.len() as i64,
             Self::Sketch(registers) => estimate(registers).round() as i64,
         }
     }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Exact(hashes) if hashes.is_empty())
+    }
+}
+
+fn sketch_of(hashes: impl Iterator<Item = u64>) -> Box<[u8; REGISTERS]> {
+    let mut registers = Box::new([0; REGISTERS]);
+    hashes.for_each(|hash| raise(&mut registers, hash));
+    registers
 }
 
 fn raise(registers: &mut [u8; REGISTERS], hash: u64) {
@@ -217,14 +236,17 @@ impl GroupState for DistinctValues {
         self.count()
     }
 
-    /// A tag, then the hashes in ascending order or the registers: equal sets have equal bytes.
+    /// A tag, then the hashes, each once, or the registers.
     fn write(&self, out: &mut Vec<u8>) {
         match self {
+            Self::Packed(packed) => {
+                out.push(0);
+                out.extend_from_slice(packed);
+            }
             Self::Exact(hashes) => {
                 out.push(0);
-                let mut sorted: Vec<u64> = hashes.iter().copied().collect();
-                sorted.sort_unstable();
-                sorted.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
+                out.reserve(hashes.len() * 8);
+                hashes.iter().for_each(|hash| out.extend_from_slice(&hash.to_le_bytes()));
             }
             Self::Sketch(registers) => {
                 out.push(1);
@@ -235,18 +257,20 @@ impl GroupState for DistinctValues {
 
     fn merge(&mut self, state: &[u8]) -> Result<()> {
         match state.split_first() {
-            Some((0, hashes)) if hashes.len() % 8 == 0 => {
-                hashes.as_chunks::<8>().0.iter().for_each(|hash| self.insert(u64::from_le_bytes(*hash)));
-            }
+            Some((0, [])) => {}
+            Some((0, packed)) if packed.len() % 8 == 0 => match self.is_empty() {
+                true => *self = Self::Packed(packed.into()),
+                false => hashes_of(packed).for_each(|hash| self.insert(hash)),
+            },
             Some((1, others)) if others.len() == REGISTERS => {
-                if let Self::Exact(hashes) = self {
-                    let mut registers = Box::new([0; REGISTERS]);
-                    hashes.iter().for_each(|hash| raise(&mut registers, *hash));
-                    *self = Self::Sketch(registers);
-                }
-                if let Self::Sketch(registers) = self {
-                    registers.iter_mut().zip(others).for_each(|(mine, other)| *mine = (*mine).max(*other));
-                }
+                let mine = match self {
+                    Self::Packed(packed) => sketch_of(hashes_of(packed)),
+                    Self::Exact(hashes) => sketch_of(hashes.iter().copied()),
+                    Self::Sketch(registers) => std::mem::replace(registers, Box::new([0; REGISTERS])),
+                };
+                let mut registers = mine;
+                registers.iter_mut().zip(others).for_each(|(mine, other)| *mine = (*mine).max(*other));
+                *self = Self::Sketch(registers);
             }
             _ => return exec_err!("distinct_count: a state of {} bytes is not one of ours", state.len()),
         }
@@ -256,7 +280,8 @@ impl GroupState for DistinctValues {
     fn size(&self) -> usize {
         size_of::<Self>()
             + match self {
-                Self::Exact(hashes) => hashes.capacity() * 9,
+                Self::Packed(packed) => packed.len(),
+                Self::Exact(hashes) => hashes.capacity() * 8 / 7 * 9,
                 Self::Sketch(_) => REGISTERS,
             }
     }
@@ -278,6 +303,16 @@ mod tests {
         out
     }
 
+    /// Equal for equal sets: an exact state has no order.
+    fn content(state: &[u8]) -> (u8, Vec<u8>) {
+        let (tag, rest) = state.split_first().unwrap();
+        let mut chunks: Vec<[u8; 8]> = rest.as_chunks().0.to_vec();
+        if *tag == 0 {
+            chunks.sort_unstable();
+        }
+        (*tag, chunks.as_flattened().to_vec())
+    }
+
     #[test]
     fn counts_are_exact_up_to_the_limit_and_within_three_standard_errors_beyond() {
         assert_eq!(values(0..0).count(), 0);
@@ -289,19 +324,24 @@ mod tests {
     }
 
     #[test]
-    fn any_split_and_order_of_merging_gives_the_same_bytes() {
-        let whole = state(&values(0..30_000));
-        for cuts in [vec![0, 30_000], vec![0, 100, 9_000, 30_000], vec![0, 15_000, 29_999, 30_000]] {
-            let parts: Vec<_> = cuts.windows(2).map(|w| state(&values(w[0]..w[1]))).collect();
-            for reversed in [false, true] {
-                let mut merged = DistinctValues::default();
-                let mut merge = |part: &Vec<u8>| merged.merge(part).unwrap();
-                if reversed {
-                    parts.iter().rev().for_each(&mut merge)
-                } else {
-                    parts.iter().for_each(&mut merge)
+    fn any_split_and_order_of_merging_gives_the_same_values() {
+        for count in [0, 1, 700, 9_999, 10_000, 10_001, 30_000] {
+            let whole = content(&state(&values(0..count)));
+            for cuts in [vec![0, count], vec![0, count / 300, count / 3, count], vec![0, count / 2, count, count]] {
+                let parts: Vec<_> = cuts.windows(2).map(|w| state(&values(w[0]..w[1]))).collect();
+                for reversed in [false, true] {
+                    let mut merged = DistinctValues::default();
+                    let mut merge = |part: &Vec<u8>| merged.merge(part).unwrap();
+                    if reversed {
+                        parts.iter().rev().for_each(&mut merge)
+                    } else {
+                        parts.iter().for_each(&mut merge)
+                    }
+                    assert_eq!(content(&state(&merged)), whole, "{count} cut at {cuts:?}");
+                    // What is there twice counts once, after a packed state too.
+                    (0..count.min(50)).for_each(|i| merged.insert(xxh3_64(&i.to_le_bytes())));
+                    assert_eq!(content(&state(&merged)), whole, "{count} cut at {cuts:?}, again");
                 }
-                assert_eq!(state(&merged), whole);
             }
         }
     }

@@ -20,7 +20,7 @@ pub(super) trait GroupState: Default + Debug + Send + Sync + 'static {
     /// The result.
     fn value(&self) -> i64;
 
-    /// The state as bytes: equal states have equal bytes.
+    /// The state as bytes.
     fn write(&self, out: &mut Vec<u8>);
 
     /// Takes in what [`GroupState::write`] wrote.

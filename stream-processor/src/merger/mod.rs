@@ -677,6 +677,7 @@ impl Merger {
         if !is_news {
             return Ok(());
         }
+        let known = life.rows.take().filter(|_| !life.is_dirty);
         life.is_dirty = false;
         let more = match is_chain && !is_sealed {
             true => self.final_rows_in(at, grid, start, reach)?,
@@ -684,7 +685,10 @@ impl Merger {
         };
         let panes = &mut self.panes[at];
         let Open::Windows(windows) = &mut panes.open else { return Ok(()) };
-        let rows = windows.merged(model, grid, start, more).map_err(|e| ProcessorError::of(model, e))?;
+        let rows = match known {
+            Some(rows) => rows,
+            None => windows.merged(model, grid, start, more).map_err(|e| ProcessorError::of(model, e))?,
+        };
         let mut merged = rows::read(model, &rows)?;
         let zero_series_max = if model.header.detect.is_empty() { ZERO_SERIES_MAX } else { ZERO_SERIES_MAX_WATCHED };
         remember(&mut panes.known, &merged, start, grid.slide(), zero_series_max + 1);
@@ -692,6 +696,8 @@ impl Merger {
             merged.entry(key.clone()).or_insert_with(|| (series.group.clone(), zeros(model)));
         }
         let Some(life) = windows.lives.get_mut(&start) else { return Ok(()) };
+        // Those of a chain hold what is final elsewhere, and may be another when it is sealed.
+        life.rows = (!is_chain).then(|| rows.clone());
         for (key, (group, measures)) in &merged {
             let (said, is_new) = Published::next(life.published.get(key), hash(measures));
             life.published.insert(key.clone(), said);

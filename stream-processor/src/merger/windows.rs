@@ -37,6 +37,9 @@ pub(super) struct WindowLife {
     pub is_dirty: bool,
     pub closed_by: Option<String>,
     pub published: BTreeMap<String, Published>,
+    /// Its panes when it was closed or corrected last: mostly they are sealed as they are.
+    #[serde(skip)]
+    pub rows: Option<RecordBatch>,
 }
 
 /// The newest state of a slice in one input partition, and those that are not all there yet.

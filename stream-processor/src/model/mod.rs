@@ -226,9 +226,15 @@ impl LiveModel {
             return Err(DataFusionError::Internal("sessions have no slices".to_owned()));
         };
         let Some((all, times)) = self.evaluate(rows)? else { return Ok(Vec::new()) };
+        let millis = event_millis(&times);
+        let (first, last) = millis.iter().fold((i64::MAX, i64::MIN), |(first, last), t| (first.min(*t), last.max(*t)));
+        let start = grid.slice_of(first);
+        if last < grid.slice_end(start) {
+            return Ok(vec![(start, all)]);
+        }
         let mut slices: Vec<(i64, i64, Vec<u32>)> = Vec::new();
         let mut current = 0;
-        for (row, time) in event_millis(&times).iter().enumerate() {
+        for (row, time) in millis.iter().enumerate() {
             let inside = |slice: &(i64, i64, Vec<u32>)| slice.0 <= *time && *time < slice.1;
             if !slices.get(current).is_some_and(inside) {
                 current = slices.iter().position(inside).unwrap_or_else(|| {
@@ -238,9 +244,6 @@ impl LiveModel {
                 });
             }
             slices[current].2.push(row as u32);
-        }
-        if let [(start, _, _)] = slices[..] {
-            return Ok(vec![(start, all)]);
         }
         slices.sort_unstable_by_key(|slice| slice.0);
         slices.into_iter().map(|(start, _, rows)| Ok((start, all.rows_of(&UInt32Array::from(rows))?))).collect()
