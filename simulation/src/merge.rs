@@ -35,7 +35,7 @@ impl Published {
             self.corrected += u64::from(kpi.state == PaneState::Corrected);
             // What a store does.
             match self.kpis.get(&kpi.id) {
-                Some(stored) if !kpi.replaces(stored.state, stored.revision()) => {}
+                Some(stored) if stored.rank() >= kpi.rank() => {}
                 _ => drop(self.kpis.insert(kpi.id.clone(), kpi)),
             }
         }

@@ -427,7 +427,7 @@ impl MergeLoop {
     fn publish(&self, outputs: &mut Outputs) -> Result<()> {
         let topics = &self.pipeline.config.topics;
         if !outputs.kpis.is_empty() {
-            for chunk in outputs.kpis.chunks(KPIS_A_WRITE) {
+            for chunk in newest(&outputs.kpis).chunks(KPIS_A_WRITE) {
                 retried("write KPIs", &self.pipeline, || self.store.upsert_kpis(chunk))?;
                 self.pipeline.metrics.add(Metric::KpiWrites, &[], chunk.len() as u64);
             }
@@ -513,6 +513,18 @@ impl MergeLoop {
         self.pipeline.metrics.observe(Metric::CheckpointDuration, &["merge"], started.elapsed().as_secs_f64());
         Ok(())
     }
+}
+
+/// Of each pane the last that is said of it: a store keeps nothing else.
+fn newest(kpis: &[Kpi]) -> Vec<Kpi> {
+    let mut of_id: BTreeMap<&str, &Kpi> = BTreeMap::new();
+    for kpi in kpis {
+        let known = of_id.entry(&kpi.id).or_insert(kpi);
+        if known.rank() < kpi.rank() {
+            *known = kpi;
+        }
+    }
+    of_id.into_values().cloned().collect()
 }
 
 fn severity_name(severity: Severity) -> &'static str {

@@ -164,6 +164,10 @@ pub(super) fn is_refusal(error: &KafkaError) -> bool {
 }
 
 pub(super) fn trace_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    // The same properties go to producers and consumers, and each says which ones are not for it.
+    if facility == "CONFWARN" && message.contains("will be ignored by this") {
+        return tracing::debug!(facility, message, "librdkafka");
+    }
     match level {
         RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
             tracing::error!(facility, message, "librdkafka");

@@ -107,7 +107,7 @@ impl KpiStore for EmbeddedKpiStore {
         for kpi in kpis {
             let key = kpi_key(&kpi.model, kpi.window_start, &kpi.id);
             match newest.get(&key) {
-                Some(other) if !kpi.replaces(other.state, other.revision()) => {}
+                Some(other) if other.rank() >= kpi.rank() => {}
                 _ => {
                     newest.insert(key, kpi);
                 }
@@ -116,7 +116,7 @@ impl KpiStore for EmbeddedKpiStore {
         let mut batch = self.db.batch();
         for (key, kpi) in newest {
             let stored: Option<Revision> = self.read(DEED, &self.kpis, &key)?;
-            if stored.is_none_or(|s| kpi.replaces(s.state, (s.version, s.sequence))) {
+            if stored.is_none_or(|s| Kpi::rank_of(s.state, s.version, s.sequence) < kpi.rank()) {
                 batch.insert(&self.kpis, key, self.encode(DEED, kpi)?);
             }
         }

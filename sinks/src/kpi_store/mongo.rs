@@ -13,7 +13,7 @@ use mongodb::{
     options::ClientOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, PaneState};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan};
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -253,22 +253,8 @@ impl KpiStore for MongoKpiStore {
         let updates = kpis
             .iter()
             .map(|kpi| {
-                let (version, sequence) = kpi.revision();
-                // As in `Kpi::replaces`: among what is as sealed as this, the newer one; and sealed over the rest.
-                let is_sealed = kpi.state == PaneState::Sealed;
-                let alike = if is_sealed {
-                    doc! {"$eq": "sealed"}
-                } else {
-                    doc! {"$ne": "sealed"}
-                };
-                let mut older = vec![
-                    doc! {"state": alike.clone(), "version": {"$lt": version}},
-                    doc! {"state": alike, "version": version, "sequence": {"$lt": sequence}},
-                ];
-                if is_sealed {
-                    older.push(doc! {"state": {"$ne": "sealed"}});
-                }
-                let older = doc! {"_id": &kpi.id, "$or": older};
+                // Nothing but the id and one comparison: every server finds that by its index.
+                let older = doc! {"_id": &kpi.id, "rank": {"$lt": kpi.rank()}};
                 Update::new(older, kpi_document(kpi), true)
             })
             .collect();
@@ -471,6 +457,7 @@ fn kpi_document(kpi: &Kpi) -> Document {
         "state": name_of(&kpi.state),
         "version": kpi.version,
         "sequence": kpi.sequence,
+        "rank": kpi.rank(),
         "closed_by": kpi.closed_by.clone(),
         "completeness": kpi.completeness,
     }

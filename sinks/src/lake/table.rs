@@ -430,13 +430,14 @@ async fn create(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Res
         .await;
     match created {
         Ok(table) => Ok(table),
-        // Another worker made it at the same moment.
-        Err(DeltaTableError::VersionAlreadyExists(_)) => {
+        Err(error) => {
+            // Another worker may have made it at the same moment; Delta says so in more than one way.
             let mut table = table.clone();
-            table.load().await?;
-            Ok(table)
+            match table.load().await {
+                Ok(()) => Ok(table),
+                Err(_) => Err(error),
+            }
         }
-        Err(error) => Err(error),
     }
 }
 
