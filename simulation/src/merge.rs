@@ -123,8 +123,8 @@ impl MergeProcess {
 
     pub fn merge(&mut self, topic: &[Partial], count: usize, published: &mut Published) {
         let from = self.position();
-        for offset in from..from.saturating_add(count).min(topic.len()) {
-            let mut output = self.merger.apply(offset as i64, topic[offset].clone()).unwrap();
+        for (offset, partial) in topic.iter().enumerate().skip(from).take(count) {
+            let mut output = self.merger.apply(offset as i64, partial.clone()).unwrap();
             for sealed in output.sealed.drain(..) {
                 self.pending[sealed.model].push((offset as i64, sealed.rows));
             }

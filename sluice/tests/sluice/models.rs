@@ -103,3 +103,25 @@ fn a_model_added_changed_and_removed_while_the_shop_is_open_leaves_the_others_al
     sluice.run(&["up", "--no-producer", "--until-drained"]);
     sluice.verify();
 }
+
+#[test]
+fn groups_past_the_bound_are_counted_together_and_told() {
+    let sluice = Sluice::with(&["process.groups_max=20", "topics.partitions=2"]);
+    sluice.run(&["up", "--until-drained", "--speed", "0", "--set", "simulate.events=20000"]);
+    let most = sluice
+        .number("SELECT max(n) FROM (SELECT count(DISTINCT product_id) AS n FROM live.products GROUP BY window_start)");
+    assert!(most <= 41, "{most} products: two partitions have twenty each, and the others together");
+    assert!(sluice.number("SELECT count(*) FROM live.products WHERE product_id = '__other__'") > 0);
+    // Nothing is lost: what was counted together is in the sums.
+    assert_eq!(
+        sluice.query("SELECT sum(views), sum(items), sum(revenue) FROM live.products"),
+        sluice.query(
+            "SELECT count(*) FILTER (WHERE event_type = 'page_view'), sum(quantity) FILTER (WHERE event_type = 'purchase'),
+               sum(CASE WHEN event_type = 'purchase' THEN coalesce(quantity * unit_price, 0) ELSE 0 END)
+             FROM events WHERE product_id IS NOT NULL"
+        )
+    );
+    let report = sluice.verify();
+    let products = report["models"].as_array().unwrap().iter().find(|m| m["model"] == "products").unwrap();
+    assert!(products["counted_together"].as_u64() > Some(0), "{products}");
+}
