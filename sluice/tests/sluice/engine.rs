@@ -80,7 +80,7 @@ pub(crate) fn written(sluice: &Sluice, lines: &[String]) -> PathBuf {
 }
 
 /// A table of the reference, with money at scale 4.
-fn expected(data: &Path, name: &str) -> Vec<String> {
+pub(crate) fn expected(data: &Path, name: &str) -> Vec<String> {
     let text = fs::read_to_string(data.join("rees46/expected").join(name)).unwrap();
     let mut lines: Vec<String> = text
         .lines()

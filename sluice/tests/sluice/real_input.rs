@@ -1,5 +1,6 @@
 //! Real shop events through all rooms, with local stores and with real services.
 
+use crate::engine::expected;
 use crate::support::{NEEDED, Services, Sluice, data, skipped};
 use sluice_events::PaneState;
 use sluice_sinks::kpi_store::{self, KpiQuery, KpiStoreConfig, KpiStoreKind};
@@ -12,22 +13,6 @@ use std::{
 const ACTIVITY: &str =
     "SELECT window_start, event_type, country, events, customers, quantity, revenue FROM live.activity";
 
-/// The reference, with money at the lake's scale of 4.
-fn expected(file: &Path) -> Vec<String> {
-    let mut lines: Vec<String> = fs::read_to_string(file)
-        .unwrap()
-        .lines()
-        .skip(1)
-        .map(|line| {
-            let (rest, revenue) = line.rsplit_once(',').unwrap();
-            let (whole, fraction) = revenue.split_once('.').unwrap_or((revenue, ""));
-            format!("{rest},{whole}.{fraction:0<4}")
-        })
-        .collect();
-    lines.sort_unstable();
-    lines
-}
-
 fn unpacked(data: &Path, sluice: &Sluice) -> PathBuf {
     let file = sluice.path("e.ndjson");
     let output = Command::new("zcat").arg(data.join("rees46/events.ndjson.gz")).output().unwrap();
@@ -39,7 +24,7 @@ fn unpacked(data: &Path, sluice: &Sluice) -> PathBuf {
 fn replay_and_check(sluice: &Sluice, data: &Path) {
     let file = unpacked(data, sluice);
     sluice.run(&["up", "--replay", file.to_str().unwrap(), "--until-drained"]);
-    assert_eq!(sluice.query(ACTIVITY), expected(&data.join("rees46/expected/tumbling_1m.csv")));
+    assert_eq!(sluice.query(ACTIVITY), expected(data, "tumbling_1m.csv"));
     assert_eq!(sluice.number("SELECT count(*) FROM bronze.events"), 17_435);
     assert_eq!(sluice.number("SELECT count(*) FROM silver.events"), 17_430);
     let report = sluice.verify();
@@ -81,7 +66,7 @@ fn a_shop_s_morning_gives_the_reference_answers() {
     // A second run has nothing to add: the replay knows what it sent.
     sluice.run(&["up", "--replay", sluice.path("e.ndjson").to_str().unwrap(), "--until-drained"]);
     assert_eq!(sluice.number("SELECT count(*) FROM bronze.events"), 17_435);
-    assert_eq!(sluice.query(ACTIVITY), expected(&data.join("rees46/expected/tumbling_1m.csv")));
+    assert_eq!(sluice.query(ACTIVITY), expected(&data, "tumbling_1m.csv"));
     sluice.verify();
 }
 

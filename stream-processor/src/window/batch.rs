@@ -94,8 +94,7 @@ fn columns(plan: &LogicalPlan) -> Vec<Expr> {
 fn hopping(aggregate: &Aggregate, time: &Expr, grid: &Grid) -> Result<LogicalPlan> {
     let input = aggregate.input.as_ref();
     let starts = ScalarUDF::new_from_impl(WindowStarts {
-        key: format!("{grid:?}"),
-        grid: Starts(grid.clone()),
+        grid: grid.clone(),
         signature: Signature::any(1, Volatility::Immutable),
     });
     let mut all = columns(input);
@@ -133,20 +132,8 @@ fn sessions(aggregate: &Aggregate, at: usize, time: &Expr, gap: i64) -> Result<L
 /// The starts of a row's windows, as a list.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowStarts {
-    key: String,
-    grid: Starts,
+    grid: Grid,
     signature: Signature,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct Starts(Grid);
-
-impl Eq for Starts {}
-
-impl std::hash::Hash for Starts {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.0.size(), self.0.slide()).hash(state);
-    }
 }
 
 impl ScalarUDFImpl for WindowStarts {
@@ -168,7 +155,7 @@ impl ScalarUDFImpl for WindowStarts {
         let mut back = Vec::new();
         let mut lengths = Vec::with_capacity(times.len());
         for time in millis.as_primitive::<TimestampMillisecondType>() {
-            let starts = time.map_or(Vec::new(), |t| self.grid.0.windows(t));
+            let starts = time.map_or(Vec::new(), |t| self.grid.windows(t));
             lengths.push(starts.len());
             back.extend(starts);
         }

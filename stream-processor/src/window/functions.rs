@@ -168,30 +168,14 @@ impl ScalarUDFImpl for WindowFunction {
 
 /// Where the window that starts at `start` ends: for batch plans that show it beside the start.
 pub(crate) fn window_end(grid: &Grid, start: Expr) -> Expr {
-    let end = WindowEnd {
-        grid: format!("{grid:?}"),
-        of: GridEnd(grid.clone()),
-        signature: Signature::any(1, Volatility::Immutable),
-    };
+    let end = WindowEnd { grid: grid.clone(), signature: Signature::any(1, Volatility::Immutable) };
     ScalarUDF::new_from_impl(end).call(vec![start])
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct WindowEnd {
-    grid: String,
-    of: GridEnd,
+    grid: Grid,
     signature: Signature,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-struct GridEnd(Grid);
-
-impl Eq for GridEnd {}
-
-impl std::hash::Hash for GridEnd {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (self.0.size(), self.0.slide()).hash(state);
-    }
 }
 
 impl ScalarUDFImpl for WindowEnd {
@@ -209,7 +193,7 @@ impl ScalarUDFImpl for WindowEnd {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let starts = args.args[0].to_array(args.number_rows)?;
-        Ok(ColumnarValue::Array(in_unit(&starts, |millis| self.of.0.end(millis))?))
+        Ok(ColumnarValue::Array(in_unit(&starts, |millis| self.grid.end(millis))?))
     }
 }
 

@@ -9,7 +9,7 @@ use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset, TimeDelta, TimeZo
 use chrono_tz::Tz;
 
 /// Windows of one size, a new one every slide. All times are milliseconds since 1970 UTC.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grid {
     size: i64,
     slide: i64,
