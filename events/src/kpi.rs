@@ -76,8 +76,14 @@ impl Kpi {
         let mut id = format!("{model}|{start}|{}", end.get() - start.get());
         for value in group.values() {
             id.push('|');
-            // A missing value must differ from the empty text.
-            id.push_str(value.as_deref().unwrap_or("\u{0}"));
+            match value {
+                // A missing value must differ from the empty text, and from every other.
+                None => id.push('\0'),
+                Some(value) => id.extend(value.chars().flat_map(|c| {
+                    let needs_escape = matches!(c, '|' | '\\' | '\0');
+                    needs_escape.then_some('\\').into_iter().chain([c])
+                })),
+            }
         }
         id
     }

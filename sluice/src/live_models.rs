@@ -26,7 +26,11 @@ struct Looked {
     at: Instant,
     /// Name and text of all models, as they were when it last looked.
     texts: Vec<(String, String)>,
+    /// Why the texts of now do not fit their tables.
+    told: Option<String>,
 }
+
+const REFUSED: &str = "the changed models are not taken: the old ones run on";
 
 impl LiveModels {
     /// The models of the configuration.
@@ -40,7 +44,7 @@ impl LiveModels {
             config: config.clone(),
             generation: AtomicU64::new(0),
             current: RwLock::new(current),
-            looked: Mutex::new(Looked { at: Instant::now(), texts }),
+            looked: Mutex::new(Looked { at: Instant::now(), texts, told: None }),
         }))
     }
 
@@ -68,16 +72,23 @@ impl LiveModels {
         if texts == looked.texts {
             return;
         }
+        let compiled = models::compile(&self.config);
+        let fits = compiled.as_ref().map_or(Ok(()), |models| tables_fit(lake, models));
+        if let Err(error) = fits {
+            // The lake may only be away: it is asked again next time, and the same answer is told once.
+            let told = Some(format!("{error:#}"));
+            if looked.told != told {
+                tracing::error!(error = told, "{REFUSED}");
+                looked.told = told;
+            }
+            return;
+        }
+        looked.told = None;
         let before = std::mem::replace(&mut looked.texts, texts);
         drop(looked);
-        let compiled = match models::compile(&self.config).and_then(|m| tables_fit(lake, &m).map(|()| m)) {
+        let compiled = match compiled {
             Ok(models) => models,
-            Err(error) => {
-                return tracing::error!(
-                    error = format!("{error:#}"),
-                    "the changed models are not taken: the old ones run on"
-                );
-            }
+            Err(error) => return tracing::error!(error = format!("{error:#}"), "{REFUSED}"),
         };
         let known =
             |model: &LiveModel, of: &[(String, String)]| of.iter().any(|(n, t)| *n == model.name && *t == model.sql);

@@ -134,8 +134,14 @@ impl MergeRole {
             running.orders.abandon.store(abandon, Ordering::Release);
             running.orders.stop.store(true, Ordering::Release);
         }
-        for (_, running) in ended {
+        for (partition, running) in ended {
             let _ = running.thread.join();
+            let label = partition.to_string();
+            for model in self.models.get().iter() {
+                self.pipeline.metrics.remove(Metric::OpenPanes, &[&model.name, "merge", &label]);
+            }
+            self.pipeline.metrics.remove(Metric::StateBytes, &["merge", &label]);
+            self.pipeline.metrics.remove(Metric::CheckpointBytes, &["merge", &label]);
         }
         Ok(())
     }
@@ -482,7 +488,11 @@ impl MergeLoop {
     }
 
     fn report(&self, merger: &Merger) {
-        for ((model, severity), count) in merger.firing() {
+        let models = merger.models();
+        let is_mine = |name: &str| {
+            models.iter().position(|m| m.name == name).is_some_and(|at| self.is_mine(&models[root_of(models, at)].name))
+        };
+        for ((model, severity), count) in merger.firing().into_iter().filter(|((model, _), _)| is_mine(model)) {
             self.pipeline.metrics.set(Metric::AlertsFiring, &[&model, &severity], count as f64);
         }
         let label = self.partition.to_string();

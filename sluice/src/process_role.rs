@@ -216,6 +216,24 @@ impl ProcessRole {
         for thread in threads {
             let _ = thread.join();
         }
+        for partition in partitions {
+            self.forget_metrics(&partition.to_string());
+        }
+    }
+
+    /// What is said of a partition that is another's now would be said for ever.
+    fn forget_metrics(&self, partition: &str) {
+        let metrics = &self.pipeline.metrics;
+        metrics.remove(Metric::ConsumerLag, &[&self.pipeline.config.topics.events, partition]);
+        for metric in [Metric::DedupEntries, Metric::WatermarkLag] {
+            metrics.remove(metric, &[partition]);
+        }
+        metrics.remove(Metric::CheckpointBytes, &["process", partition]);
+        metrics.remove(Metric::StateBytes, &["dedup", partition]);
+        for model in self.models.get().iter() {
+            metrics.remove(Metric::OpenPanes, &[&model.name, "process", partition]);
+            metrics.remove(Metric::StateBytes, &[&model.name, partition]);
+        }
     }
 
     /// Another process has these partitions already: nothing that is not committed may be, so all begin again from

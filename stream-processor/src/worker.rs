@@ -106,7 +106,7 @@ pub struct PartitionWorker {
     open: Vec<OpenModel>,
     // Live.
     announced: Option<i64>,
-    /// Whether mergers know from when on each model counts.
+    /// Whether mergers have heard lately which models are counted, and from when on.
     declared: bool,
     /// Whether the open windows take more memory than they should: no new groups then.
     is_full: bool,
@@ -172,7 +172,7 @@ impl PartitionWorker {
             open: models.iter().map(OpenModel::new).collect::<Result<_, _>>()?,
             models,
             announced: None,
-            declared: true,
+            declared: false,
             is_full: false,
         })
     }
@@ -224,6 +224,8 @@ impl PartitionWorker {
     pub fn snapshot(&mut self) -> Result<WorkerState, ProcessorError> {
         let models = self.models.iter().zip(&mut self.open).map(|(model, open)| open.save(model));
         let models = models.collect::<Result<_, _>>()?;
+        // Said again now and then, for a merger that has lost what it heard.
+        self.declared = false;
         Ok(WorkerState { position: self.position, clock: self.clock, dedup: self.dedup.save(), models })
     }
 
@@ -417,11 +419,14 @@ impl PartitionWorker {
     /// When a state cannot be written.
     pub fn take_partials(&mut self) -> Result<Vec<Partial>, ProcessorError> {
         let watermark = self.watermark();
-        let mut partials = match watermark {
+        // Who says only which models it counts is as quiet as before.
+        let mut partials = self.declare();
+        let panes = match watermark {
             Some(watermark) => self.take_panes(Some(watermark))?,
             None => Vec::new(),
         };
-        if watermark != self.announced || !partials.is_empty() {
+        if watermark != self.announced || !panes.is_empty() {
+            partials.extend(panes);
             self.announced = watermark;
             partials.push(self.message(PartialKind::Watermark));
         }
@@ -440,7 +445,8 @@ impl PartitionWorker {
     /// # Errors
     /// When a state cannot be written.
     pub fn idle(&mut self) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = self.take_panes(None)?;
+        let mut partials = self.declare();
+        partials.extend(self.take_panes(None)?);
         self.announced = self.watermark();
         partials.push(self.message(PartialKind::Watermark));
         partials.push(self.message(PartialKind::Idle));
@@ -468,7 +474,8 @@ impl PartitionWorker {
     /// # Errors
     /// When a state cannot be written.
     pub fn drain(&mut self, until: i64) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = self.take_panes(None)?;
+        let mut partials = self.declare();
+        partials.extend(self.take_panes(None)?);
         partials.push(self.message(PartialKind::Watermark));
         partials.push(Partial { watermark: Some(until), ..self.message(PartialKind::Drained) });
         self.clock.seal(until);
@@ -479,7 +486,7 @@ impl PartitionWorker {
     }
 
     fn take_panes(&mut self, watermark: Option<i64>) -> Result<Vec<Partial>, ProcessorError> {
-        let mut partials = self.declare();
+        let mut partials = Vec::new();
         for at in 0..self.models.len() {
             for outgoing in self.open[at].take(&self.models[at], watermark)? {
                 let parts = outgoing.parts.len() as i32;
@@ -507,12 +514,13 @@ impl PartitionWorker {
         }
     }
 
-    /// After a restart, tells mergers from when on models count, before anything that could close a window of theirs.
+    /// Tells mergers which models are counted here, and from when on, before anything that could close a window of
+    /// theirs: a window that not every partition counts is not closed.
     fn declare(&mut self) -> Vec<Partial> {
         if std::mem::replace(&mut self.declared, true) {
             return Vec::new();
         }
-        let models = (0..self.models.len()).filter(|at| self.open[*at].counts_from.is_some());
+        let models = (0..self.models.len()).filter(|at| self.models[*at].upstream.is_none());
         models.map(|at| self.panes_message(at)).collect()
     }
 

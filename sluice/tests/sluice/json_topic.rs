@@ -70,7 +70,7 @@ fn a_foreign_producer_s_json_is_taken_and_what_is_wrong_with_it_is_told() {
         ("unknown_event_type", good("t").replace("purchase", "teleport")),
         ("missing_field", good("m").replace("event_id", "id")),
         ("price_out_of_range", good("p").replace("19.90", "0.123456")),
-        ("missing_product_id", good("n").replace("17", "null")),
+        ("missing_product_id", good("n").replace(r#""product_id": 17"#, r#""product_id": null"#)),
     ];
     let sluice = Sluice::with(&[JSON, "topics.partitions=1"]);
     let log = EmbeddedLog::open(&EmbeddedConfig {

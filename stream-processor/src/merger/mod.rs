@@ -19,7 +19,7 @@ use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{SchemaRef, TimestampMillisecondType},
 };
-use rows::{Rows, group_key, group_of, measures_of, sealed_rows, zeros};
+use rows::{Rows, group_of, measures_of, sealed_rows, zeros};
 use serde::{Deserialize, Serialize};
 use sessions::{SavedSessions, SessionPanes, Sessions};
 use sluice_events::{Alert, EventTime, Kpi, KpiKey, OffsetSpan, PaneState, Partial, PartialKind};
@@ -39,6 +39,8 @@ const ZERO_SERIES_MAX: usize = 1_000;
 const ZERO_SERIES_MAX_WATCHED: usize = 10_000;
 /// A series without events for this many windows is forgotten.
 const KNOWN_WINDOWS: i64 = 1_440;
+/// Texts of models that are remembered as missed, at most.
+const MISSED_MAX: usize = 1_000;
 /// How long, in event time, a quiet partition keeps windows from being sealed: one hour.
 const IDLE_HOLD: i64 = 3_600_000;
 
@@ -71,7 +73,7 @@ pub struct NeedsRows {
 pub struct MergeOutput {
     /// Panes to publish.
     pub kpis: Vec<Kpi>,
-    /// Ids of published panes that are none any more: two sessions that turned out to be one.
+    /// Published panes that are none any more: two sessions that turned out to be one, a group that HAVING leaves out now.
     pub retracted: Vec<KpiKey>,
     /// Rows for the lake, each exactly once.
     pub sealed: Vec<SealedRows>,
@@ -105,6 +107,7 @@ struct Input {
 
 #[derive(Default, Serialize, Deserialize)]
 struct SavedModel {
+    declared: BTreeSet<i32>,
     windows: SavedWindows,
     sessions: Option<SavedSessions>,
     progress: Progress,
@@ -138,6 +141,8 @@ enum Open {
 }
 
 struct ModelPanes {
+    /// The input partitions that have said that they count it.
+    declared: BTreeSet<i32>,
     open: Open,
     progress: Progress,
     known: BTreeMap<String, KnownSeries>,
@@ -197,7 +202,8 @@ impl ModelPanes {
             Window::Grid(_) => Open::Windows(Windows::default()),
             Window::Session { gap } => Open::Sessions(Box::new(Sessions::new(model, *gap)?)),
         };
-        Ok(Self { open, progress: Progress::default(), known: BTreeMap::new(), series: BTreeMap::new() })
+        let declared = BTreeSet::new();
+        Ok(Self { declared, open, progress: Progress::default(), known: BTreeMap::new(), series: BTreeMap::new() })
     }
 
     fn restored(model: &LiveModel, saved: SavedModel) -> Result<Self, ProcessorError> {
@@ -207,7 +213,7 @@ impl ModelPanes {
             }
             _ => Open::Windows(Windows::restored(model, saved.windows)?),
         };
-        Ok(Self { open, progress: saved.progress, known: saved.known, series: saved.series })
+        Ok(Self { declared: saved.declared, open, progress: saved.progress, known: saved.known, series: saved.series })
     }
 
     fn save(&self) -> Result<SavedModel, ProcessorError> {
@@ -216,7 +222,8 @@ impl ModelPanes {
             Open::Sessions(sessions) => (SavedWindows::default(), Some(sessions.save()?)),
         };
         let (known, series) = (self.known.clone(), self.series.clone());
-        Ok(SavedModel { windows, sessions, progress: self.progress, known, series })
+        let declared = self.declared.clone();
+        Ok(SavedModel { declared, windows, sessions, progress: self.progress, known, series })
     }
 }
 
@@ -350,7 +357,21 @@ impl Merger {
                 }
             });
         }
-        self.retired.extend(known.into_iter().map(|(model, _)| (model.name.clone(), model.fingerprint.clone())));
+        for (model, panes) in known {
+            let text = (model.name.clone(), model.fingerprint.clone());
+            // Should it come back, what it held is missed.
+            let held = match &panes.open {
+                Open::Windows(windows) => windows.newest(),
+                Open::Sessions(sessions) => sessions.newest(),
+            };
+            if let Some(held) = held.max(panes.progress.final_until) {
+                self.missed.insert(text.clone(), held);
+            }
+            self.retired.insert(text);
+        }
+        while self.missed.len() > MISSED_MAX {
+            self.missed.pop_first();
+        }
         self.models = models;
         self.begin(&new);
         Ok(())
@@ -436,6 +457,7 @@ impl Merger {
             return Ok(());
         };
         let (model, panes) = (&self.models[at], &mut self.panes[at]);
+        panes.declared.insert(partial.input_partition);
         if partial.counts_from > panes.progress.counts_from {
             panes.progress.counts_from = partial.counts_from;
             if let (Open::Windows(windows), Some(from)) = (&mut panes.open, partial.counts_from) {
@@ -479,13 +501,13 @@ impl Merger {
 
     fn miss(&mut self, name: String, partial: &Partial, output: &mut MergeOutput) {
         let model = (name.clone(), partial.fingerprint.clone().unwrap_or_default());
-        if self.retired.contains(&model) {
-            return;
-        }
+        let is_news = !self.retired.contains(&model);
         let last = partial.watermark.or_else(|| last_event(partial.panes.as_deref()?));
         let missed = self.missed.entry(model).or_insert(i64::MIN);
         *missed = (*missed).max(last.unwrap_or(i64::MIN));
-        output.unknown.push(name);
+        if is_news {
+            output.unknown.push(name);
+        }
     }
 
     /// Closes, corrects and seals what the inputs' watermarks allow now.
@@ -495,6 +517,8 @@ impl Merger {
         // Every model comes after the one it reads from, and finds that one's sealed rows in the output.
         for at in 0..self.models.len() {
             let mine = match self.upstream(at) {
+                // A partition that does not count it yet has events that are missing.
+                None if self.panes[at].declared.len() < self.inputs.len() => Reach::default(),
                 None => reach,
                 Some(up) => {
                     let mine = self.reach_over(at, up, reaches[up]);
@@ -692,18 +716,24 @@ impl Merger {
         let mut merged = rows::read(model, &rows)?;
         let zero_series_max = if model.header.detect.is_empty() { ZERO_SERIES_MAX } else { ZERO_SERIES_MAX_WATCHED };
         remember(&mut panes.known, &merged, start, grid.slide(), zero_series_max + 1);
-        for (key, series) in panes.known.iter().take_while(|_| panes.known.len() <= zero_series_max) {
+        // What HAVING leaves out is not nothing.
+        let fills = !model.has_having() && panes.known.len() <= zero_series_max;
+        for (key, series) in panes.known.iter().take_while(|_| fills) {
             merged.entry(key.clone()).or_insert_with(|| (series.group.clone(), zeros(model)));
         }
         let Some(life) = windows.lives.get_mut(&start) else { return Ok(()) };
         // Those of a chain hold what is final elsewhere, and may be another when it is sealed.
         life.rows = (!is_chain).then(|| rows.clone());
-        for (key, (group, measures)) in &merged {
-            let (said, is_new) = Published::next(life.published.get(key), hash(measures));
-            life.published.insert(key.clone(), said);
+        let id_of = |group: &rows::Group| Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), group);
+        let mut gone: BTreeSet<String> = life.published.keys().cloned().collect();
+        for (group, measures) in merged.values() {
+            let id = id_of(group);
+            gone.remove(&id);
+            let (said, is_new) = Published::next(life.published.get(&id), hash(measures));
+            life.published.insert(id.clone(), said);
             if (is_new || is_sealed) && model.header.publish == Publish::Store {
                 output.kpis.push(Kpi {
-                    id: Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), group),
+                    id,
                     model: model.name.clone(),
                     window_start: EventTime::new(start),
                     window_end: EventTime::new(end),
@@ -717,8 +747,13 @@ impl Merger {
                 });
             }
         }
+        // A correction may take a pane past HAVING, and then there is none.
+        for id in gone {
+            life.published.remove(&id);
+            output.retracted.push(KpiKey { id, model: model.name.clone(), window_start: EventTime::new(start) });
+        }
         let versions = (0..rows.num_rows())
-            .map(|row| Ok(life.published.get(&group_key(&group_of(model, &rows, row)?)).map_or(1, |p| p.version)))
+            .map(|row| Ok(life.published.get(&id_of(&group_of(model, &rows, row)?)).map_or(1, |p| p.version)))
             .collect::<Result<_, ProcessorError>>()?;
         if is_sealed {
             if rows.num_rows() > 0 {
@@ -757,15 +792,20 @@ impl Merger {
         let Some(upstream) = self.upstream(at) else { return Ok(None) };
         let model = &self.models[at];
         let of_model = |e| ProcessorError::of(model, e);
-        let mut panes = Panes::new(model).map_err(of_model)?;
+        let mut panes = None;
         for rows in self.final_rows(upstream, reach)? {
             for (slice, rows) in model.evaluate_slices(&rows).map_err(of_model)? {
                 if start <= slice && slice < grid.end(start) {
-                    panes.update(&rows, usize::MAX).map_err(of_model)?;
+                    let mut known = match panes.take() {
+                        Some(panes) => panes,
+                        None => Panes::new(model).map_err(of_model)?,
+                    };
+                    known.update(&rows, usize::MAX).map_err(of_model)?;
+                    panes = Some(known);
                 }
             }
         }
-        Ok((panes.len() > 0).then_some(panes))
+        Ok(panes)
     }
 
     /// All rows of a model that are final and not sealed.

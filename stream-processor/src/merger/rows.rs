@@ -8,7 +8,7 @@ use arrow::{
     datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema, SchemaRef},
     util::display::array_value_to_string,
 };
-use sluice_events::Measure;
+use sluice_events::{EventTime, Kpi, Measure};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Group columns with their values.
@@ -47,7 +47,8 @@ fn text(column: &ArrayRef, row: usize) -> Result<Option<String>, ProcessorError>
 }
 
 pub(super) fn group_key(group: &Group) -> String {
-    group.values().map(|v| v.as_deref().unwrap_or("\u{0}")).collect::<Vec<_>>().join("\u{1}")
+    // As an id does it, so that no two groups have one key.
+    Kpi::id_of("", EventTime::new(0), EventTime::new(0), group)
 }
 
 /// The group of a row of panes.

@@ -336,6 +336,11 @@ impl Sessions {
         self.groups.values().flat_map(|group| &group.fragments).map(|f| f.first).min()
     }
 
+    /// The last event time of all sessions held.
+    pub fn newest(&self) -> Option<i64> {
+        self.groups.values().flat_map(|group| &group.fragments).map(|f| f.last).max()
+    }
+
     fn panes(
         &self,
         model: &LiveModel,

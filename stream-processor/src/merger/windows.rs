@@ -133,11 +133,11 @@ impl Windows {
     pub fn merged(&self, model: &LiveModel, grid: &Grid, start: i64, more: Option<Panes>) -> Result<RecordBatch> {
         let end = grid.end(start);
         let states = self.slices.range(start..end).flat_map(|(_, newest)| newest.values()).flat_map(|n| &n.states);
+        let mut is_empty = more.is_none();
         let mut panes = match more {
             Some(panes) => panes,
             None => Panes::new(model)?,
         };
-        let mut is_empty = panes.len() == 0 || model.group_schema.fields().is_empty();
         for states in states {
             panes.merge(states, model)?;
             is_empty = false;
@@ -202,6 +202,11 @@ impl Windows {
             }
         }
         Ok(windows)
+    }
+
+    /// Start of the newest slice held.
+    pub fn newest(&self) -> Option<i64> {
+        self.slices.keys().next_back().copied()
     }
 
     /// Bytes held, about.

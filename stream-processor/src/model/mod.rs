@@ -181,6 +181,11 @@ impl LiveModel {
         &self.pane_schema
     }
 
+    /// Whether HAVING leaves groups out.
+    pub(crate) fn has_having(&self) -> bool {
+        !self.having.is_empty()
+    }
+
     /// The usual length of its windows in milliseconds; of session windows the gap.
     pub fn window_millis(&self) -> i64 {
         match &self.window {

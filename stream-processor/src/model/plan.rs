@@ -295,6 +295,18 @@ impl<'a> Parts<'a> {
             projection.push(physical(expr, aggregate_schema)?);
             columns.push(column);
         }
+        for (i, group) in self.aggregate.group_expr.iter().enumerate().filter(|(i, _)| *i != self.window_at) {
+            let shown = self.projection.iter().any(|e| {
+                matches!(unalias(e), Expr::Column(column) if aggregate_schema.index_of_column(column).is_ok_and(|at| at == i))
+            });
+            if !shown {
+                let reason = format!(
+                    "{} must be a column of SELECT too: rows of two groups would look like one",
+                    unalias(group)
+                );
+                return Err(CompileError::Refused(Part::GroupBy, reason));
+            }
+        }
         let time = |name| Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false);
         let mut pane_fields = vec![time("window_start"), time("window_end")];
         pane_fields.extend(columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)));

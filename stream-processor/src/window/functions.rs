@@ -1,6 +1,6 @@
 //! `tumble`, `hop` and `session` as SQL functions.
 
-use super::{Grid, Window};
+use super::{Grid, Window, grid::LONGEST};
 use arrow::{
     array::{ArrayRef, AsArray, PrimitiveArray},
     datatypes::{
@@ -80,6 +80,7 @@ impl Call {
         match (self, &millis[..]) {
             (Self::Tumble, [size]) => Grid::new(*size, *size, zone).map(Window::Grid),
             (Self::Hop, [slide, size]) => Grid::new(*size, *slide, zone).map(Window::Grid),
+            (Self::Session, [gap]) if *gap > LONGEST => Err("a gap must not be longer than ten years".to_owned()),
             (Self::Session, [gap]) => Ok(Window::Session { gap: *gap }),
             _ => Err(format!("arguments are missing: {usage}")),
         }

@@ -19,6 +19,10 @@ pub struct Grid {
 }
 
 const DAY: i64 = 86_400_000;
+/// The longest window and the longest gap: ten years.
+pub(super) const LONGEST: i64 = 3_653 * DAY;
+/// The most windows that one event may be in.
+const WINDOWS_MAX: i64 = 1_500;
 
 impl Grid {
     /// Windows of `size` that begin every `slide`, which are both in milliseconds.
@@ -34,6 +38,12 @@ impl Grid {
         }
         if zone.is_some() && (size % DAY != 0 || slide % DAY != 0) {
             return Err("a time zone goes with windows of whole days; shorter ones are the same everywhere".to_owned());
+        }
+        if size > LONGEST {
+            return Err("a window must not be longer than ten years".to_owned());
+        }
+        if size / slide > WINDOWS_MAX {
+            return Err(format!("an event would be in {} windows; {WINDOWS_MAX} is the most", size / slide));
         }
         let zone = zone.filter(|zone| *zone != Tz::UTC);
         let (mut a, mut b) = (size, slide);
@@ -203,6 +213,8 @@ mod tests {
     #[test]
     fn what_cannot_be_a_grid_is_refused() {
         assert!(Grid::new(0, 0, None).is_err());
+        assert!(Grid::new(DAY, 1, None).unwrap_err().contains("windows"));
+        assert!(Grid::new(DAY * 10_000, DAY * 10_000, None).unwrap_err().contains("ten years"));
         assert!(Grid::new(60, 90, None).unwrap_err().contains("slide"));
         assert!(Grid::new(HOUR, HOUR, Some(Tz::Europe__Paris)).unwrap_err().contains("days"));
     }
