@@ -18,7 +18,7 @@ const MODELS: [(&str, &str); 4] = [
     ("hours_by_week", "GROUP BY hop(event_time, INTERVAL '1 day', INTERVAL '7 days'), event_type, country"),
 ];
 
-const MEASURES: &str = "SELECT event_type, coalesce(country, 'ZZ') AS country, count(*) AS events,
+const MEASURES: &str = "SELECT event_type, country, count(*) AS events,
   distinct_count(customer_id) AS customers, sum(quantity) AS quantity,
   sum(CASE WHEN event_type = 'purchase' THEN coalesce(quantity * unit_price, 0) ELSE 0 END) AS revenue
 FROM events ";

@@ -1,7 +1,7 @@
 //! Real shop events through all rooms, with local stores and with real services.
 
 use crate::engine::expected;
-use crate::support::{NEEDED, Services, Sluice, data, skipped};
+use crate::support::{NEEDED, Services, Sluice, data, keep_products_out_of_the_store, skipped};
 use sluice_events::PaneState;
 use sluice_sinks::kpi_store::{self, KpiQuery, KpiStoreConfig, KpiStoreKind};
 use std::{
@@ -76,6 +76,7 @@ fn kafka_s3_and_mongodb_give_the_same_tables_and_documents() {
         return skipped("real services", NEEDED);
     };
     let real = Sluice::with(&services.settings().iter().map(String::as_str).collect::<Vec<_>>());
+    keep_products_out_of_the_store(&real);
     replay_and_check(&real, &data);
     let local = Sluice::new();
     replay_and_check(&local, &data);

@@ -2,12 +2,14 @@
 
 use crate::{
     engine::{check_against_reference, lines, shuffled, write_models, written},
-    support::{NEEDED, Services, Sluice, data, interrupt, skipped, terminate, wait_for},
+    support::{
+        NEEDED, Services, Sluice, data, interrupt, keep_products_out_of_the_store, skipped, terminate, wait_for,
+    },
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::{
-    fs::{File, create_dir_all, read_to_string, write},
+    fs::{File, read_to_string},
     path::PathBuf,
     process::{Child, Stdio},
     thread::sleep,
@@ -78,13 +80,6 @@ fn settings(services: &Services, more: &[&str]) -> Vec<String> {
     settings.push(r#"log.kafka.properties={ "session.timeout.ms" = "6000" }"#.to_owned());
     settings.extend(more.iter().map(|s| (*s).to_owned()));
     settings
-}
-
-/// Thousands of products are more than the document store of these tests writes in a short time.
-fn keep_products_out_of_the_store(sluice: &Sluice) {
-    let products = include_str!("../../../models/live/products.sql");
-    create_dir_all(sluice.path("models/live")).unwrap();
-    write(sluice.path("models/live/products.sql"), format!("-- publish: lake\n{products}")).unwrap();
 }
 
 #[test]

@@ -143,6 +143,13 @@ impl Services {
     }
 }
 
+/// Thousands of products are more than the document store of these tests writes in a short time.
+pub(crate) fn keep_products_out_of_the_store(sluice: &Sluice) {
+    let products = include_str!("../../../models/live/products.sql");
+    std::fs::create_dir_all(sluice.path("models/live")).unwrap();
+    std::fs::write(sluice.path("models/live/products.sql"), format!("-- publish: lake\n{products}")).unwrap();
+}
+
 /// Says on stderr that a test did not run, past the test runner's capture.
 pub(crate) fn skipped(test: &str, why: &str) {
     use std::io::Write;

@@ -58,6 +58,13 @@ fn what_cannot_run_continuously_is_refused_with_its_place_and_reason() {
         ),
         (format!("SELECT count(*) AS n,\n  sum(prise) AS p FROM events {GROUP}"), (2, 7), "prise"),
         (format!("SELECT count(*) AS n FROM events\n{GROUP} HAVING )"), (2, 57), "Expected"),
+        (format!("SELECT count(*) AS n\nFROM events {GROUP}, country"), (2, 22), "country must be a column of SELECT"),
+        (
+            "SELECT count(*) AS n FROM events GROUP BY hop(event_time, INTERVAL '1 second', INTERVAL '30 days')"
+                .to_owned(),
+            (1, 43),
+            "windows",
+        ),
         (format!("SELECT DISTINCT country FROM events {GROUP}, country"), (1, 1), "DISTINCT"),
         (format!("SELECT count(*) AS n FROM events {GROUP}\nUNION ALL SELECT 1"), (1, 1), "one SELECT"),
         (format!("SELECT count(*) AS n FROM events {GROUP};\nSELECT 1"), (2, 1), "one SELECT"),
