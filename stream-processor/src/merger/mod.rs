@@ -523,6 +523,9 @@ impl Merger {
                 Some(up) => {
                     let mine = self.reach_over(at, up, reaches[up]);
                     self.count_rows(at, up, sequence, output)?;
+                    if mine.all_idle {
+                        self.open_for_final_rows(at, up, mine)?;
+                    }
                     mine
                 }
             };
@@ -530,6 +533,28 @@ impl Merger {
             match &self.panes[at].open {
                 Open::Windows(_) => self.close_windows(at, mine, sequence, cause, output)?,
                 Open::Sessions(_) => self.close_sessions(at, mine, sequence, cause, output)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// On a quiet stream: opens the windows of the rows that are final and not sealed, so that they are closed with them.
+    fn open_for_final_rows(&mut self, at: usize, upstream: usize, reach: Reach) -> Result<(), ProcessorError> {
+        let rows = self.final_rows(upstream, reach)?;
+        let model = &self.models[at];
+        let progress = self.panes[at].progress;
+        let (Window::Grid(grid), Open::Windows(windows)) = (&model.window, &mut self.panes[at].open) else {
+            return Ok(());
+        };
+        for rows in rows {
+            for (slice, _) in model.evaluate_slices(&rows).map_err(|e| ProcessorError::of(model, e))? {
+                let open = grid.windows(slice).into_iter().filter(|start| {
+                    progress.sealed_until.is_none_or(|sealed| grid.end(*start) > sealed)
+                        && progress.counts_from.is_none_or(|from| *start >= from)
+                });
+                for start in open {
+                    windows.lives.entry(start).or_default().is_dirty = true;
+                }
             }
         }
         Ok(())
