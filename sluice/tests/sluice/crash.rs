@@ -76,7 +76,7 @@ fn ctrl_c_commits_what_was_taken_and_the_next_run_goes_on() {
     let mut seen = 0;
     for _ in 0..2 {
         let child = sluice.start(&["up"]);
-        sleep(Duration::from_secs(3));
+        sleep(Duration::from_secs(5));
         interrupt(&child);
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);

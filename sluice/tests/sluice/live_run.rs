@@ -1,6 +1,6 @@
 //! A running sluice, watched from outside.
 
-use crate::support::{Sluice, interrupt};
+use crate::support::{Sluice, interrupt, wait_for};
 use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
@@ -109,4 +109,40 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
     let status = child.wait().unwrap();
     reader.join().unwrap();
     assert_eq!(status.code(), Some(0), "{:#?}", lines.lock().unwrap());
+}
+
+#[test]
+fn on_a_quiet_stream_every_window_closes_those_over_sessions_too() {
+    let sluice = Sluice::with(&["serve.listen=127.0.0.1:0", "time.idle_timeout=1s", "topics.partitions=2"]);
+    // Twenty minutes of a shop, and nothing more.
+    sluice.run(&["produce", "simulate", "--speed", "0", "--set", "simulate.events=6000", "--set", "simulate.rate=5"]);
+    let mut child = sluice.start(&["up", "--no-producer"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = stderr
+        .by_ref()
+        .map_while(Result::ok)
+        .find_map(|line| line.strip_prefix("dashboard  ")?.split_whitespace().next().map(str::to_owned))
+        .unwrap();
+    let reader = thread::spawn(move || stderr.map_while(Result::ok).for_each(drop));
+    let panes = |model: &str| -> Vec<Value> {
+        let url = format!("{address}api/v1/kpis/{model}?limit=1000");
+        let body = ureq::get(url).call().unwrap().body_mut().read_to_string().unwrap();
+        serde_json::from_str::<Value>(&body).unwrap()["kpis"].as_array().unwrap().clone()
+    };
+    for model in ["activity", "sales_rolling", "products", "funnel"] {
+        wait_for(&format!("the closed windows of {model}"), || {
+            let panes = panes(model);
+            (!panes.is_empty() && panes.iter().all(|pane| pane["state"] != "provisional")).then_some(())
+        });
+    }
+    let closed = panes("funnel")[0].clone();
+    assert_eq!(closed["closed_by"], "idle", "{closed}");
+    interrupt(&child);
+    assert!(child.wait().unwrap().success());
+    reader.join().unwrap();
+    // What is sealed at the end says the same.
+    sluice.run(&["up", "--no-producer", "--until-drained"]);
+    let sealed = sluice.number("SELECT sum(sessions) FROM live.funnel");
+    assert!(sealed > 100, "{sealed} sessions");
+    sluice.verify();
 }
