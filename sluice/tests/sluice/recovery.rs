@@ -114,7 +114,7 @@ fn damaged_and_lost_checkpoints_change_nothing_but_the_time_it_takes() {
     let forgotten = Sluice::with(&SETTINGS);
     let [first, second] = halves(&data, &forgotten);
     replay_and_interrupt(&forgotten, &first, &[]);
-    let child = forgotten.start(&["up", "--no-producer", "--set", "log.embedded.retention_age=1ms"]);
+    let child = forgotten.start(&["up", "--no-producer", "--set", "log.embedded.retention_age=1s"]);
     sleep(Duration::from_secs(2));
     interrupt(&child);
     assert!(child.wait_with_output().unwrap().status.success());
