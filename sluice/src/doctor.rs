@@ -10,7 +10,7 @@ use serde::Serialize;
 use sluice_event_log::LogError;
 use sluice_events::Partition;
 use sluice_sinks::{kpi_store, lake::Bucket};
-use sluice_stream_processor::{MergerState, decode_checkpoint};
+use sluice_stream_processor::MergerState;
 
 #[derive(Debug, Default, Serialize)]
 struct Report {
@@ -57,19 +57,16 @@ pub(crate) fn run(config: Config, json: bool) -> Result<bool> {
         }
         Err(error) => report.wrong.push(error.to_string()),
     }
-    match sluice_event_log::open(&config.log) {
-        Ok(log) => {
-            // The lock of a local log must be free for the pipeline to look at it.
-            drop(log);
-            match Pipeline::look(config, &runtime) {
-                Ok(pipeline) => look(&pipeline, &mut report)?,
-                Err(error) => report.wrong.push(crate::causes(&error)),
+    match Pipeline::look(config, &runtime) {
+        Ok(pipeline) => look(&pipeline, &mut report)?,
+        Err(error) => match error.downcast_ref::<LogError>() {
+            Some(LogError::Storage { message, .. }) if message.contains("another process") => {
+                report
+                    .good
+                    .push("event log: in use by a running sluice; its partitions are at /api/v1/status".to_owned());
             }
-        }
-        Err(LogError::Storage { message, .. }) if message.contains("another process") => {
-            report.good.push("event log: in use by a running sluice; its partitions are at /api/v1/status".to_owned());
-        }
-        Err(error) => report.wrong.push(error.to_string()),
+            _ => report.wrong.push(crate::causes(&error)),
+        },
     }
     report.healthy = report.wrong.is_empty();
     match json {
@@ -80,10 +77,12 @@ pub(crate) fn run(config: Config, json: bool) -> Result<bool> {
 }
 
 fn look(pipeline: &Pipeline, report: &mut Report) -> Result<()> {
+    let mut has_lake = false;
     for (bucket, name) in [(Bucket::Bronze, "bronze"), (Bucket::Silver, "silver"), (Bucket::Gold, "gold")] {
         match pipeline.lake.existing(bucket, "") {
             Ok(tables) => {
                 let names: Vec<String> = tables.into_iter().map(|(name, _)| name).collect();
+                has_lake |= bucket == Bucket::Bronze && names.iter().any(|name| name == "events");
                 report
                     .good
                     .push(format!("{name}: {}", if names.is_empty() { "empty".to_owned() } else { names.join(", ") }));
@@ -91,7 +90,6 @@ fn look(pipeline: &Pipeline, report: &mut Report) -> Result<()> {
             Err(error) => report.wrong.push(error.to_string()),
         }
     }
-    let has_lake = pipeline.lake.existing(Bucket::Bronze, "")?.iter().any(|(name, _)| name == "events");
     for partition in 0..pipeline.event_partitions {
         if !has_lake {
             report.good.push("events: nothing has been committed yet".to_owned());
@@ -124,14 +122,8 @@ fn look(pipeline: &Pipeline, report: &mut Report) -> Result<()> {
     for partition in 0..pipeline.merge_partitions {
         let range = pipeline.log.offsets(topic, Partition::new(partition))?;
         let stored = pipeline.checkpoints.newest_first(&merge_role::worker_name(&pipeline.config, partition))?;
-        let checkpoints: Vec<recovery::CheckpointFact> = stored
-            .iter()
-            .map(|c| recovery::CheckpointFact {
-                position: c.position,
-                bytes: c.bytes.len(),
-                damage: decode_checkpoint::<MergerState>(&c.bytes).err().map(|e| e.to_string()),
-            })
-            .collect();
+        let checkpoints: Vec<recovery::CheckpointFact> =
+            stored.iter().map(recovery::CheckpointFact::of::<MergerState>).collect();
         let usable = checkpoints.iter().find(|c| c.damage.is_none() && c.position >= range.start.get());
         let at_start = match usable {
             Some(c) if c.position > range.end.get() => {

@@ -1,6 +1,10 @@
 //! The live models while they run: a file that is changed, added or removed takes effect without a restart.
 
-use crate::{Config, lake_tables::live, models};
+use crate::{
+    Config,
+    lake_tables::live,
+    models::{self, ModelText},
+};
 use anyhow::Result;
 use sluice_serve::{ModelInfo, ModelSource};
 use sluice_sinks::lake::Lake;
@@ -24,8 +28,8 @@ pub(crate) struct LiveModels {
 
 struct Looked {
     at: Instant,
-    /// Name and text of all models, as they were when it last looked.
-    texts: Vec<(String, String)>,
+    /// The texts of all models, as they were when it last looked.
+    texts: Vec<ModelText>,
     /// Why the texts of now do not fit their tables.
     told: Option<String>,
 }
@@ -38,8 +42,8 @@ impl LiveModels {
     /// # Errors
     /// When one does not compile.
     pub fn load(config: &Arc<Config>) -> Result<Arc<Self>> {
-        let texts = named(models::texts(config)?);
-        let current = models::compile(config)?;
+        let texts = models::texts(config)?;
+        let current = models::compile_texts(&texts)?;
         Ok(Arc::new(Self {
             config: config.clone(),
             generation: AtomicU64::new(0),
@@ -66,13 +70,13 @@ impl LiveModels {
         }
         looked.at = Instant::now();
         let texts = match models::texts(&self.config) {
-            Ok(texts) => named(texts),
+            Ok(texts) => texts,
             Err(error) => return tracing::warn!(error = format!("{error:#}"), "the models cannot be read now"),
         };
         if texts == looked.texts {
             return;
         }
-        let compiled = models::compile(&self.config);
+        let compiled = models::compile_texts(&texts);
         let fits = compiled.as_ref().map_or(Ok(()), |models| tables_fit(lake, models));
         if let Err(error) = fits {
             // The lake may only be away: it is asked again next time, and the same answer is told once.
@@ -90,11 +94,10 @@ impl LiveModels {
             Ok(models) => models,
             Err(error) => return tracing::error!(error = format!("{error:#}"), "{REFUSED}"),
         };
-        let known =
-            |model: &LiveModel, of: &[(String, String)]| of.iter().any(|(n, t)| *n == model.name && *t == model.sql);
-        let new: Vec<&str> = compiled.iter().filter(|m| !known(m, &before)).map(|m| &*m.name).collect();
+        let was_known = |model: &&LiveModel| before.iter().any(|b| b.name == model.name && b.text == model.sql);
+        let new: Vec<&str> = compiled.iter().filter(|m| !was_known(m)).map(|m| &*m.name).collect();
         let gone: Vec<&str> =
-            before.iter().map(|(n, _)| &**n).filter(|n| !compiled.iter().any(|m| m.name == *n)).collect();
+            before.iter().map(|b| &*b.name).filter(|n| !compiled.iter().any(|m| m.name == *n)).collect();
         tracing::info!(changed = new.join(", "), removed = gone.join(", "), "models reloaded");
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = compiled;
         self.generation.fetch_add(1, Ordering::AcqRel);
@@ -105,10 +108,6 @@ impl ModelSource for LiveModels {
     fn models(&self) -> Vec<ModelInfo> {
         self.get().iter().map(models::info).collect()
     }
-}
-
-fn named(texts: Vec<models::ModelText>) -> Vec<(String, String)> {
-    texts.into_iter().map(|t| (t.name, t.text)).collect()
 }
 
 /// A model whose columns are others than its table's cannot be taken while it runs, nor at the next start.

@@ -14,6 +14,7 @@ use std::{
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../models/live");
 
 /// Where a model's text comes from.
+#[derive(PartialEq, Eq)]
 pub(crate) struct ModelText {
     pub name: String,
     pub text: String,
@@ -73,7 +74,11 @@ pub(crate) fn read(file: &Path) -> Result<ModelText> {
 
 /// All live models, compiled.
 pub(crate) fn compile(config: &Config) -> Result<Arc<[LiveModel]>> {
-    let texts = texts(config)?;
+    compile_texts(&texts(config)?)
+}
+
+/// These models, compiled; an error names the file.
+pub(crate) fn compile_texts(texts: &[ModelText]) -> Result<Arc<[LiveModel]>> {
     let compiled = LiveModel::compile_all(texts.iter().map(|text| (&*text.name, &*text.text)));
     compiled.map(Into::into).map_err(|error| {
         let place = texts.iter().find(|text| text.name == error.model()).map_or(String::new(), ModelText::place);

@@ -242,6 +242,7 @@ impl PartitionLoop {
             }
             if told.elapsed() >= config.process.provisional_interval {
                 partials.send(&worker.take_partials()?)?;
+                self.report_state(&worker);
                 told = Instant::now();
             }
             let lag = (end.get() - reader.position().get()).max(0);
@@ -324,6 +325,17 @@ impl PartitionLoop {
         }
     }
 
+    /// What the state takes; it looks at every group, and so not with every batch.
+    fn report_state(&self, worker: &PartitionWorker) {
+        let label = self.partition.to_string();
+        let metrics = &self.pipeline.metrics;
+        metrics.set(Metric::StateBytes, &["dedup", &label], worker.dedup_bytes() as f64);
+        for (model, held) in worker.held() {
+            metrics.set(Metric::OpenPanes, &[model, "process", &label], held.groups as f64);
+            metrics.set(Metric::StateBytes, &[model, &label], held.bytes as f64);
+        }
+    }
+
     fn report(&self, worker: &PartitionWorker, position: Offset, end: Offset, idle: bool, drained: bool) {
         let lag = (end.get() - position.get()).max(0);
         let label = self.partition.to_string();
@@ -332,11 +344,6 @@ impl PartitionLoop {
         metrics.set(Metric::DedupEntries, &[&label], worker.dedup_len() as f64);
         if let Some(watermark) = worker.watermark() {
             metrics.set(Metric::WatermarkLag, &[&label], (now_millis() - watermark) as f64 / 1000.0);
-        }
-        metrics.set(Metric::StateBytes, &["dedup", &label], worker.dedup_bytes() as f64);
-        for (model, held) in worker.held() {
-            metrics.set(Metric::OpenPanes, &[model, "process", &label], held.groups as f64);
-            metrics.set(Metric::StateBytes, &[model, &label], held.bytes as f64);
         }
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.status = PartitionStatus {

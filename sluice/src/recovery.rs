@@ -12,7 +12,7 @@ use arrow::{
 };
 use datafusion::{execution::context::SessionContext, logical_expr::col, prelude::lit};
 use futures::StreamExt;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use sluice_event_log::OffsetRange;
 use sluice_events::{LogTime, Offset, Partition, event_schema};
 use sluice_sinks::lake::{Bucket, DeltaTable, StoredCheckpoint};
@@ -27,6 +27,17 @@ pub(crate) struct CheckpointFact {
     pub bytes: usize,
     /// Why it cannot be used; none: it is whole.
     pub damage: Option<String>,
+}
+
+impl CheckpointFact {
+    /// Of a checkpoint that should hold such a state.
+    pub fn of<State: DeserializeOwned>(stored: &StoredCheckpoint) -> Self {
+        Self {
+            position: stored.position,
+            bytes: stored.bytes.len(),
+            damage: decode_checkpoint::<State>(&stored.bytes).err().map(|e| e.to_string()),
+        }
+    }
 }
 
 /// What there is of one input partition.
@@ -84,14 +95,7 @@ pub(crate) fn observe(pipeline: &Pipeline, partition: u32) -> Result<(Facts, Vec
     let app = pipeline.app(topic, partition);
     let OffsetRange { start, end } = pipeline.log.offsets(topic, Partition::new(partition))?;
     let stored = pipeline.checkpoints.newest_first(&app)?;
-    let checkpoints = stored
-        .iter()
-        .map(|c| CheckpointFact {
-            position: c.position,
-            bytes: c.bytes.len(),
-            damage: decode_checkpoint::<WorkerState>(&c.bytes).err().map(|e| e.to_string()),
-        })
-        .collect();
+    let checkpoints = stored.iter().map(CheckpointFact::of::<WorkerState>).collect();
     let facts = Facts {
         log_start: start.get(),
         log_end: end.get(),

@@ -85,8 +85,9 @@ pub(crate) fn run(config: &Config, json: bool) -> Result<bool> {
         runtime.block_on(ledger(&context, &mut report))?;
         compare_with_log(config, &mut report);
         let models = models::compile(config)?;
+        let counts_from = counts_from(config, &runtime, &models)?;
         for model in models.iter() {
-            let counts_from = counts_from(config, &runtime, &models, &model.name)?;
+            let counts_from = counts_from.get(&model.name).copied();
             runtime
                 .block_on(stream_equals_batch(&context, model, counts_from, &mut report))
                 .with_context(|| format!("compare model '{}'", model.name))?;
@@ -306,26 +307,27 @@ fn shown(millis: i64) -> String {
         .map_or(millis.to_string(), |t| t.format("%Y-%m-%dT%H:%M:%S%.fZ").to_string())
 }
 
-/// The first window that a model counts, by the newest checkpoint of its merger, when it was new in mid-stream.
+/// The first window that each model counts that was new in mid-stream, by the newest checkpoints of the mergers.
 fn counts_from(
     config: &Config,
     runtime: &tokio::runtime::Runtime,
     models: &Arc<[LiveModel]>,
-    name: &str,
-) -> Result<Option<i64>> {
+) -> Result<BTreeMap<String, i64>> {
     let store = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
+    let mut counts_from = BTreeMap::new();
     for partition in 0..config.topics.merge_partitions {
-        for stored in store.newest_first(&merge_role::worker_name(config, partition))? {
-            let Ok(state) = decode_checkpoint::<MergerState>(&stored.bytes) else { continue };
-            let mut merger = Merger::new(&config.time.rules(), models.clone())?;
-            merger.restore(state)?;
-            if let Some(from) = merger.counts_from(name) {
-                return Ok(Some(from));
+        let stored = store.newest_first(&merge_role::worker_name(config, partition))?;
+        let newest = stored.iter().find_map(|c| decode_checkpoint::<MergerState>(&c.bytes).ok());
+        let Some(state) = newest else { continue };
+        let mut merger = Merger::new(&config.time.rules(), models.clone())?;
+        merger.restore(state)?;
+        for model in models.iter() {
+            if let Some(from) = merger.counts_from(&model.name) {
+                counts_from.entry(model.name.clone()).or_insert(from);
             }
-            break;
         }
     }
-    Ok(None)
+    Ok(counts_from)
 }
 
 async fn stream_equals_batch(

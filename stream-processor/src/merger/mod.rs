@@ -128,6 +128,19 @@ struct Progress {
     sealed_before: Option<i64>,
 }
 
+impl Progress {
+    /// Whether a window still takes what comes.
+    fn takes(&self, grid: &Grid, start: i64) -> bool {
+        self.sealed_until.is_none_or(|sealed| grid.end(start) > sealed)
+            && self.counts_from.is_none_or(|from| start >= from)
+    }
+
+    /// The windows that a slice is in and that still take what comes.
+    fn open_windows(&self, grid: &Grid, slice: i64) -> Vec<i64> {
+        grid.windows(slice).into_iter().filter(|start| self.takes(grid, *start)).collect()
+    }
+}
+
 /// A group that has been seen, and gets zeros when it is silent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct KnownSeries {
@@ -480,11 +493,7 @@ impl Merger {
                     parts: usize::try_from(partial.parts).unwrap_or(0),
                     states,
                 };
-                let is_open = |start: i64| {
-                    progress.sealed_until.is_none_or(|sealed| grid.end(start) > sealed)
-                        && progress.counts_from.is_none_or(|from| start >= from)
-                };
-                usize::from(!windows.take(grid, slice, part, is_open))
+                usize::from(!windows.take(slice, part, &progress.open_windows(grid, slice)))
             }
             (Open::Sessions(sessions), _, _) => {
                 let fragments = arrow_bytes::from_bytes(&bytes, &fragment_schema(model))?;
@@ -548,13 +557,7 @@ impl Merger {
         };
         for rows in rows {
             for (slice, _) in model.evaluate_slices(&rows).map_err(|e| ProcessorError::of(model, e))? {
-                let open = grid.windows(slice).into_iter().filter(|start| {
-                    progress.sealed_until.is_none_or(|sealed| grid.end(*start) > sealed)
-                        && progress.counts_from.is_none_or(|from| *start >= from)
-                });
-                for start in open {
-                    windows.lives.entry(start).or_default().is_dirty = true;
-                }
+                windows.touch(&progress.open_windows(grid, slice));
             }
         }
         Ok(())
@@ -628,12 +631,7 @@ impl Merger {
             if progress.counts_from.is_some_and(|from| slice < from) {
                 continue;
             }
-            let open: Vec<i64> = grid
-                .windows(slice)
-                .into_iter()
-                .filter(|start| progress.sealed_until.is_none_or(|sealed| grid.end(*start) > sealed))
-                .filter(|start| progress.counts_from.is_none_or(|from| *start >= from))
-                .collect();
+            let open = progress.open_windows(grid, slice);
             if open.is_empty() {
                 too_late += rows.rows;
                 continue;
@@ -641,9 +639,7 @@ impl Merger {
             let mut panes = Panes::new(model).map_err(of_model)?;
             panes.update(&rows, usize::MAX).map_err(of_model)?;
             windows.add(model, slice, sequence, panes).map_err(of_model)?;
-            for start in open {
-                windows.lives.entry(start).or_default().is_dirty = true;
-            }
+            windows.touch(&open);
         }
         Ok(too_late)
     }
@@ -691,10 +687,9 @@ impl Merger {
         if panes.known.is_empty() || (reached - from) / grid.slide() > ZERO_WINDOWS_MAX {
             return;
         }
-        let (sealed, counts_from) = (panes.progress.sealed_until, panes.progress.counts_from);
         let mut start = from;
         while start < reached {
-            if sealed.is_none_or(|sealed| grid.end(start) > sealed) && counts_from.is_none_or(|from| start >= from) {
+            if panes.progress.takes(grid, start) {
                 windows.lives.entry(start).or_default();
             }
             start = grid.next(start);
@@ -749,36 +744,29 @@ impl Merger {
         let Some(life) = windows.lives.get_mut(&start) else { return Ok(()) };
         // Those of a chain hold what is final elsewhere, and may be another when it is sealed.
         life.rows = (!is_chain).then(|| rows.clone());
-        let id_of = |group: &rows::Group| Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), group);
+        let pane = PaneAt { model, start, end, sequence, completeness };
         let mut gone: BTreeSet<String> = life.published.keys().cloned().collect();
         for (group, measures) in merged.values() {
-            let id = id_of(group);
+            let id = pane.id(group);
             gone.remove(&id);
             let (said, is_new) = Published::next(life.published.get(&id), hash(measures));
             life.published.insert(id.clone(), said);
             if (is_new || is_sealed) && model.header.publish == Publish::Store {
+                let state = state_of(is_sealed, said.version);
                 output.kpis.push(Kpi {
-                    id,
-                    model: model.name.clone(),
-                    window_start: EventTime::new(start),
-                    window_end: EventTime::new(end),
-                    group: group.clone(),
-                    measures: measures.clone(),
-                    state: state_of(is_sealed, said.version),
                     version: said.version,
-                    sequence,
                     closed_by: Some(closed_by.clone()),
-                    completeness,
+                    ..pane.kpi(id, group.clone(), measures.clone(), state)
                 });
             }
         }
         // A correction may take a pane past HAVING, and then there is none.
         for id in gone {
             life.published.remove(&id);
-            output.retracted.push(KpiKey { id, model: model.name.clone(), window_start: EventTime::new(start) });
+            output.retracted.push(pane.key(id));
         }
         let versions = (0..rows.num_rows())
-            .map(|row| Ok(life.published.get(&id_of(&group_of(model, &rows, row)?)).map_or(1, |p| p.version)))
+            .map(|row| Ok(life.published.get(&pane.id(&group_of(model, &rows, row)?)).map_or(1, |p| p.version)))
             .collect::<Result<_, ProcessorError>>()?;
         if is_sealed {
             if rows.num_rows() > 0 {
@@ -905,20 +893,10 @@ impl Merger {
             for start in dirty {
                 let rows = windows.merged(model, grid, start, None).map_err(|e| ProcessorError::of(model, e))?;
                 let end = grid.end(start);
+                let completeness = completeness(&self.inputs, end);
+                let pane = PaneAt { model, start, end, sequence: self.position, completeness };
                 for (group, measures) in rows::read(model, &rows)?.into_values() {
-                    kpis.push(Kpi {
-                        id: Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), &group),
-                        model: model.name.clone(),
-                        window_start: EventTime::new(start),
-                        window_end: EventTime::new(end),
-                        group,
-                        measures,
-                        state: PaneState::Provisional,
-                        version: 0,
-                        sequence: self.position,
-                        closed_by: None,
-                        completeness: completeness(&self.inputs, end),
-                    });
+                    kpis.push(pane.kpi(pane.id(&group), group, measures, PaneState::Provisional));
                 }
             }
         }
@@ -941,6 +919,42 @@ impl Merger {
     }
 }
 
+/// A window or session of a model, and what is known of it as a whole.
+struct PaneAt<'a> {
+    model: &'a LiveModel,
+    start: i64,
+    end: i64,
+    sequence: i64,
+    completeness: f64,
+}
+
+impl PaneAt<'_> {
+    fn id(&self, group: &rows::Group) -> String {
+        Kpi::id_of(&self.model.name, EventTime::new(self.start), EventTime::new(self.end), group)
+    }
+
+    fn key(&self, id: String) -> KpiKey {
+        KpiKey { id, model: self.model.name.clone(), window_start: EventTime::new(self.start) }
+    }
+
+    /// A pane of it that nothing has closed yet.
+    fn kpi(&self, id: String, group: rows::Group, measures: rows::Measures, state: PaneState) -> Kpi {
+        Kpi {
+            id,
+            model: self.model.name.clone(),
+            window_start: EventTime::new(self.start),
+            window_end: EventTime::new(self.end),
+            group,
+            measures,
+            state,
+            version: 0,
+            sequence: self.sequence,
+            closed_by: None,
+            completeness: self.completeness,
+        }
+    }
+}
+
 /// Publishes sessions that are final or sealed, and takes back what turned out to be none. Gives the rows' versions.
 fn tell(
     model: &LiveModel,
@@ -960,22 +974,16 @@ fn tell(
     for row in 0..panes.rows.num_rows() {
         let (start, end) = (bound(0, row), bound(1, row));
         let (group, measures) = (group_of(model, &panes.rows, row)?, measures_of(model, &panes.rows, row)?);
-        let id = Kpi::id_of(&model.name, EventTime::new(start), EventTime::new(end), &group);
+        let pane = PaneAt { model, start, end, sequence, completeness: completeness(inputs, end) };
+        let id = pane.id(&group);
         let (said, is_new) = sessions.say(panes, row, &id, hash(&measures));
         versions.push(said.version);
         if is_new || are_sealed {
+            let state = state_of(are_sealed, said.version);
             output.kpis.push(Kpi {
-                id,
-                model: model.name.clone(),
-                window_start: EventTime::new(start),
-                window_end: EventTime::new(end),
-                group,
-                measures,
-                state: state_of(are_sealed, said.version),
                 version: said.version,
-                sequence,
                 closed_by: Some(cause.to_owned()),
-                completeness: completeness(inputs, end),
+                ..pane.kpi(id, group, measures, state)
             });
         }
     }

@@ -103,19 +103,23 @@ struct SavedNewest {
 }
 
 impl Windows {
-    /// Takes a part of a slice's state. Gives false when all windows that the slice is in are sealed.
-    pub fn take(&mut self, grid: &Grid, slice: i64, part: Part, first_open: impl Fn(i64) -> bool) -> bool {
-        let open: Vec<i64> = grid.windows(slice).into_iter().filter(|start| first_open(*start)).collect();
+    /// Takes a part of a slice's state; `open` are the windows it is in that are not sealed. Gives false when all are.
+    pub fn take(&mut self, slice: i64, part: Part, open: &[i64]) -> bool {
         if open.is_empty() {
             return false;
         }
         let changed = self.slices.entry(slice).or_default().entry(part.input_partition).or_default().take(part);
         if changed {
-            for start in open {
-                self.lives.entry(start).or_default().is_dirty = true;
-            }
+            self.touch(open);
         }
         true
+    }
+
+    /// Something of these windows is another now.
+    pub fn touch(&mut self, starts: &[i64]) {
+        for start in starts {
+            self.lives.entry(*start).or_default().is_dirty = true;
+        }
     }
 
     /// Counts rows of another model in a slice, besides those that are counted there.

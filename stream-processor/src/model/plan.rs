@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Header, Window, aggregates,
-    window::{window_call, window_end, window_functions},
+    window::{unalias, window_call, window_end, window_functions},
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::{
@@ -433,13 +433,6 @@ fn sums_floats(aggregate: &Expr, input: &DFSchema) -> Result<bool> {
         }
     }
     Ok(false)
-}
-
-fn unalias(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unalias(&alias.expr),
-        other => other,
-    }
 }
 
 fn node_name(plan: &LogicalPlan) -> String {

@@ -3,7 +3,7 @@
 
 use super::{
     Grid, Window,
-    functions::{interval, window_call, window_functions},
+    functions::{interval, unalias, window_call, window_functions},
 };
 use crate::aggregates;
 use arrow::{
@@ -77,13 +77,6 @@ fn rewrite(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let built = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), groups, aggregate.aggr_expr.clone())?);
     // An alias as a group expression gives an unqualified column, as the function call did.
     Ok(Transformed::yes(built))
-}
-
-fn unalias(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Alias(alias) => unalias(&alias.expr),
-        other => other,
-    }
 }
 
 fn columns(plan: &LogicalPlan) -> Vec<Expr> {

@@ -102,7 +102,8 @@ pub(crate) fn window_call(expr: &Expr) -> Option<(Call, &Expr, Result<Window, St
     Some((call, unalias(time), constants.and_then(|c| call.window(&c))))
 }
 
-fn unalias(expr: &Expr) -> &Expr {
+/// The expression without the names it goes by.
+pub(crate) fn unalias(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unalias(&alias.expr),
         other => other,

@@ -5,7 +5,7 @@ mod functions;
 mod grid;
 
 pub use batch::register_batch_functions;
-pub(crate) use functions::{window_call, window_end, window_functions};
+pub(crate) use functions::{unalias, window_call, window_end, window_functions};
 pub use grid::Grid;
 
 /// The windows of a model.
