@@ -46,7 +46,7 @@ struct Fragment {
     id: i64,
     first: i64,
     last: i64,
-    /// Its last event time when it was sent last.
+    /// Its last event time when it was sent last; none when mergers do not know that it begins so early.
     sent: Option<i64>,
     is_dirty: bool,
     is_gone: bool,
@@ -107,7 +107,11 @@ impl OpenSessions {
             *place = match self.of_group[group].iter().find(near) {
                 Some(at) => {
                     let fragment = &mut self.fragments[*at as usize];
-                    fragment.first = fragment.first.min(*time);
+                    if *time < fragment.first {
+                        // It may join to what ended before: mergers must hear of it before they close that.
+                        fragment.first = *time;
+                        fragment.sent = None;
+                    }
                     fragment.last = fragment.last.max(*time);
                     fragment.is_dirty = true;
                     *at as usize
