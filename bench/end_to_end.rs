@@ -9,7 +9,7 @@
 use arrow::array::RecordBatch;
 use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
 use sluice_events::{EventDecoder, EventFormat, Offset, Partition, Records, Schemas, ValidationRules};
-use sluice_sinks::lake::{Bucket, DatePartition, Lake, LakeConfig, LakeTable, S3Config, TableSpec};
+use sluice_sinks::lake::{Bucket, DatePartition, Lake, LakeConfig, LakeTable, TableSpec};
 use sluice_stream_processor::{LiveModel, PartitionWorker, StateLimits, TimeRules};
 use std::{
     env,
@@ -213,22 +213,13 @@ fn models() -> Arc<[LiveModel]> {
     LiveModel::compile_all(texts.iter().map(|(name, text)| (&**name, &**text))).expect("shipped models compile").into()
 }
 
+/// The settings as they ship, in another place.
 fn config(lake: &Path) -> LakeConfig {
-    let at = |bucket: &str| lake.join(bucket).display().to_string();
-    LakeConfig {
-        bronze: at("bronze"),
-        silver: at("silver"),
-        gold: at("gold"),
-        roll_age: Duration::from_secs(30),
-        roll_bytes: 128 << 20,
-        zstd_level: 1,
-        s3: S3Config {
-            endpoint: String::new(),
-            region: "us-east-1".to_owned(),
-            allow_http: false,
-            access_key_id: String::new(),
-            secret_access_key: String::new(),
-            secret_access_key_file: String::new(),
-        },
+    let mut shipped: toml::Table = toml::from_str(include_str!("../sluice.toml")).expect("sluice.toml is TOML");
+    let mut config: LakeConfig = shipped.remove("lake").expect("a section").try_into().expect("the lake's settings");
+    for (bucket, place) in [("bronze", &mut config.bronze), ("silver", &mut config.silver), ("gold", &mut config.gold)]
+    {
+        *place = lake.join(bucket).display().to_string();
     }
+    config
 }

@@ -1,7 +1,7 @@
 //! Which partitions of a topic are this process's to work on, when several processes share them.
 
 use crate::LogError;
-use sluice_events::Partition;
+use sluice_events::{Offset, Partition};
 use std::time::Duration;
 
 /// A change of the partitions that a member works on.
@@ -32,4 +32,8 @@ pub trait Membership: Send {
 
     /// The partitions last revoked have been let go: others may take them now.
     fn released(&mut self);
+
+    /// Tells the group up to where partitions are done with (the next offsets), for those who watch its lag. It is a hint:
+    /// nothing goes on from there, it is sent some time later, and lost without harm.
+    fn hint(&mut self, positions: &[(Partition, Offset)]);
 }

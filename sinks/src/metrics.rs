@@ -56,6 +56,15 @@ metrics! {
     RowsWritten = "sluice_lake_rows_written_total", Counter, ["table"], "Rows committed to a lake table.";
     FilesWritten = "sluice_lake_files_written_total", Counter, ["table"], "Parquet files committed to a lake table.";
     BytesWritten = "sluice_lake_bytes_written_total", Counter, ["table"], "Bytes of Parquet committed to a lake table.";
+    LakeFiles = "sluice_lake_files", IntGauge, ["table", "smaller_than"], "Parquet files of a lake table, by size class.";
+    LakeBytes = "sluice_lake_bytes", IntGauge, ["table"], "Bytes of the Parquet files of a lake table.";
+    LakeRows = "sluice_lake_rows", IntGauge, ["table"], "Rows of a lake table, by its statistics.";
+    LakeLogTail = "sluice_lake_log_tail_commits", IntGauge, ["table"], "Commits of a lake table since the last checkpoint of its log: what a reader goes through.";
+    LakeLogFiles = "sluice_lake_log_files", IntGauge, ["table"], "Files of a lake table's log.";
+    FilesCompacted = "sluice_lake_files_compacted_total", Counter, ["table"], "Small files that were merged into larger ones.";
+    RowsRetired = "sluice_lake_rows_retired_total", Counter, ["table"], "Rows dropped because they were kept long enough.";
+    FilesVacuumed = "sluice_lake_files_vacuumed_total", Counter, ["table"], "Files removed that no version of a table needs.";
+    MaintenanceFailures = "sluice_lake_maintenance_failures_total", Counter, ["table"], "Times that looking after a table failed; it is tried again.";
     CommitDuration = "sluice_commit_duration_seconds", Histogram, ["table"], "Time of one Delta commit.";
     CheckpointDuration = "sluice_checkpoint_duration_seconds", Histogram, ["role"], "Time to write one checkpoint.";
     CheckpointBytes = "sluice_checkpoint_bytes", IntGauge, ["role", "partition"], "Size of the newest checkpoint.";

@@ -3,7 +3,9 @@
 use crate::{
     Config,
     config::Overrides,
-    doctor, models,
+    doctor,
+    lake_command::{self, LakeCommand},
+    models,
     produce::Source,
     query::{self, Format},
     roles, up, verify,
@@ -72,6 +74,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// The tables of the lake: show, compact, retain, vacuum, history, forget.
+    #[command(subcommand)]
+    Lake(LakeCommand),
     /// The live models.
     #[command(subcommand)]
     Models(Models),
@@ -216,6 +221,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Lake(command) => lake_command::run(&config, command)?,
         Command::Models(command) => return show_models(&config, command),
         Command::Config(ConfigCommand::Check) => println!("the settings are good"),
     }

@@ -6,7 +6,7 @@ use arrow::{
     error::ArrowError,
 };
 use sluice_events::DeadLetter;
-use sluice_sinks::lake::{Bucket, DatePartition, TableSpec};
+use sluice_sinks::lake::{Bucket, DatePartition, TableSpec, erasures_schema};
 use sluice_stream_processor::{LiveModel, Merger, PartitionWorker};
 use std::sync::{Arc, LazyLock};
 
@@ -37,6 +37,17 @@ pub(crate) fn bronze_dead_letters() -> TableSpec {
         name: "bronze.dead_letters".to_owned(),
         schema: dead_letter_schema(),
         partition: Some(DatePartition { column: "ingest_date", from: "log_time" }),
+    }
+}
+
+/// That a person was made unknown; see `sluice lake forget`.
+pub(crate) fn erasures() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Bronze,
+        path: "erasures".to_owned(),
+        name: "bronze.erasures".to_owned(),
+        schema: erasures_schema(),
+        partition: None,
     }
 }
 

@@ -3,9 +3,11 @@
 //! In: a command line, a configuration, signals. Out: running roles, answers on stdout, an exit code.
 //! Never: decides what an event means; that is the business of the rooms.
 
+mod caretaker;
 mod commands;
 mod config;
 mod doctor;
+mod lake_command;
 mod lake_tables;
 mod live_models;
 mod merge_role;

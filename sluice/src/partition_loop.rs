@@ -57,6 +57,7 @@ pub(crate) enum ToLake {
 pub(crate) struct StateAtBarrier {
     pub epoch: u64,
     pub worker: String,
+    pub partition: u32,
     pub position: i64,
     pub bytes: Vec<u8>,
 }
@@ -300,6 +301,7 @@ impl PartitionLoop {
         let _ = self.states.send(StateAtBarrier {
             epoch,
             worker: self.pipeline.app(&self.pipeline.config.topics.events, self.partition),
+            partition: self.partition,
             position,
             bytes,
         });

@@ -5,6 +5,7 @@
 //! covers what is not committed, and a crash between the two only means that committed rows are skipped on replay.
 
 use crate::{
+    caretaker::Caretaker,
     lake_tables::{bronze_dead_letters, bronze_events, dead_letter_rows, silver_events},
     live_models::LiveModels,
     partition_loop::{LoopSignals, NOT_DRAINING, PartitionLoop, Progress, Signals, StateAtBarrier, ToLake},
@@ -19,7 +20,10 @@ use arrow::{
 use sluice_event_log::{AssignmentChange, LogKind, Membership};
 use sluice_events::{DeadLetter, Offset, Partition, Records, Subject, TopicCodec};
 use sluice_serve::PartitionStatus;
-use sluice_sinks::{Metric, Metrics, lake::LakeTable};
+use sluice_sinks::{
+    Metric, Metrics,
+    lake::{LakeTable, fault_point},
+};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -34,6 +38,9 @@ use std::{
 /// Batches waiting for a writer, at most: the stream waits for the lake, not the memory.
 const QUEUE: usize = 6;
 const TICK: Duration = Duration::from_millis(20);
+const MILLIS_A_DAY: i64 = 86_400_000;
+/// A backfill passes many days a second: its files are not cut for each.
+const DAY_ROLL_MIN: Duration = Duration::from_secs(5);
 
 pub(crate) struct ProcessRole {
     pipeline: Pipeline,
@@ -52,6 +59,10 @@ pub(crate) struct ProcessRole {
     committed: mpsc::Receiver<u64>,
     writers: Vec<JoinHandle<()>>,
     epoch_started: Instant,
+    /// The newest day, since 1970, that all partitions' watermarks have reached.
+    day: Option<i64>,
+    /// Whoever has partition 0 looks after the tables: so there is one at a time.
+    caretaker: Option<Caretaker>,
 }
 
 struct RunningLoop {
@@ -129,6 +140,8 @@ impl ProcessRole {
             committed,
             writers,
             epoch_started: Instant::now(),
+            day: None,
+            caretaker: None,
         };
         match config.process.partitions.chosen(pipeline.event_partitions, "process.partitions")? {
             Some(chosen) => role.take(&chosen)?,
@@ -178,6 +191,9 @@ impl ProcessRole {
             let thread = spawn("dead letters".to_owned(), &self.pipeline.failure, move || letters.run())?;
             self.letters = Some(RunningLetters { signals, position, thread });
         }
+        if self.loops.contains_key(&0) && self.caretaker.is_none() {
+            self.caretaker = Caretaker::start(&self.pipeline)?;
+        }
         Ok(())
     }
 
@@ -200,6 +216,9 @@ impl ProcessRole {
     /// Ends loops as they stand.
     fn stop_loops(&mut self, partitions: &[u32]) {
         let mut threads = Vec::new();
+        if partitions.contains(&0) {
+            self.caretaker = None;
+        }
         if partitions.contains(&0)
             && let Some(letters) = self.letters.take()
         {
@@ -274,10 +293,21 @@ impl ProcessRole {
     pub fn tick(&mut self) -> Result<()> {
         self.models.look(Some(&self.pipeline.lake));
         self.follow_group()?;
-        if self.epoch_started.elapsed() >= self.pipeline.config.lake.roll_age {
+        if self.epoch_started.elapsed() >= self.pipeline.config.lake.roll_age || self.is_new_day() {
             self.end_epoch()?;
         }
         Ok(())
+    }
+
+    /// Whether all watermarks have passed the end of a day: its files are complete then, and need not wait for their age.
+    fn is_new_day(&mut self) -> bool {
+        let watermark = self.of_all(|p| p.status.watermark_ms).into_iter().min().flatten();
+        let day = watermark.map(|w| w.div_euclid(MILLIS_A_DAY));
+        let is_new = self.day.is_some() && day > self.day && self.epoch_started.elapsed() >= DAY_ROLL_MIN;
+        if is_new || self.day.is_none() {
+            self.day = day;
+        }
+        is_new
     }
 
     fn follow_group(&mut self) -> Result<()> {
@@ -330,11 +360,18 @@ impl ProcessRole {
         // The partials of what the checkpoints cover must be safe before they are.
         self.pipeline.log.flush().context("flush partials")?;
         let started = Instant::now();
+        let mut positions = Vec::with_capacity(states.len());
         for state in states {
-            let partition = state.worker.rsplit('/').next().unwrap_or_default().to_owned();
-            self.pipeline.metrics.set(Metric::CheckpointBytes, &["process", &partition], state.bytes.len() as f64);
+            let label = state.partition.to_string();
+            self.pipeline.metrics.set(Metric::CheckpointBytes, &["process", &label], state.bytes.len() as f64);
             self.pipeline.checkpoints.put(&state.worker, state.position, state.bytes)?;
+            positions.push((Partition::new(state.partition), Offset::new(state.position)));
         }
+        fault_point("offsets", "before");
+        if let Some(membership) = &mut self.membership {
+            membership.hint(&positions);
+        }
+        fault_point("offsets", "after");
         self.pipeline.metrics.observe(Metric::CheckpointDuration, &["process"], started.elapsed().as_secs_f64());
         self.epoch_started = Instant::now();
         Ok(())

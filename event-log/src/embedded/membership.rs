@@ -1,7 +1,7 @@
 //! The one member of an embedded log: all partitions are its own.
 
 use crate::{AssignmentChange, LogError, Membership};
-use sluice_events::Partition;
+use sluice_events::{Offset, Partition};
 use std::time::Duration;
 
 pub(super) struct OnlyMember {
@@ -25,4 +25,7 @@ impl Membership for OnlyMember {
     }
 
     fn released(&mut self) {}
+
+    /// Nobody watches the lag of an embedded log but its own process.
+    fn hint(&mut self, _: &[(Partition, Offset)]) {}
 }

@@ -11,13 +11,14 @@
 
 use super::{Broker, clients};
 use crate::{AssignmentChange, LogError, Membership};
-use rdkafka::TopicPartitionList;
 use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaRespErr;
-use sluice_events::Partition;
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
+use sluice_events::{Offset, Partition};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -89,8 +90,30 @@ fn keep_up(consumer: BaseConsumer<Rebalances>, handover: &Handover) {
             // A record that was faster than the pause: the partition's reader brings it.
             Some(Ok(_)) | None => {}
         }
+        tell_hints(&consumer, handover);
     }
+    tell_hints(&consumer, handover);
     handover.leave();
+}
+
+/// Commits the offsets that the owner has hinted at, of partitions that are still its own.
+fn tell_hints(consumer: &BaseConsumer<Rebalances>, handover: &Handover) {
+    let hints = handover.take_hints();
+    if hints.is_empty() {
+        return;
+    }
+    let rebalances = consumer.context();
+    let owned = consumer.assignment().map(|list| rebalances.partitions(&list)).unwrap_or_default();
+    let mut list = TopicPartitionList::new();
+    for (partition, next) in hints.into_iter().filter(|(partition, _)| owned.contains(partition)) {
+        let number = i32::try_from(partition.get()).unwrap_or(i32::MAX);
+        let _ = list.add_partition_offset(&rebalances.topic, number, KafkaOffset::Offset(next.get()));
+    }
+    if list.count() > 0
+        && let Err(error) = consumer.commit(&list, CommitMode::Async)
+    {
+        tracing::debug!(group = rebalances.group, %error, "the group was not told how far we are");
+    }
 }
 
 impl Membership for KafkaMembership {
@@ -110,6 +133,10 @@ impl Membership for KafkaMembership {
 
     fn released(&mut self) {
         self.handover.release(self.revocations);
+    }
+
+    fn hint(&mut self, positions: &[(Partition, Offset)]) {
+        self.handover.hint(positions);
     }
 }
 
@@ -134,6 +161,8 @@ struct Followed {
     /// Revocations that were released, all up to this number.
     released: u64,
     leaving: bool,
+    /// What the group has not been told yet.
+    hints: BTreeMap<Partition, Offset>,
 }
 
 impl Handover {
@@ -148,6 +177,14 @@ impl Handover {
 
     fn leave(&self) {
         self.update(|state| state.leaving = true);
+    }
+
+    fn hint(&self, positions: &[(Partition, Offset)]) {
+        self.update(|state| state.hints.extend(positions.iter().copied()));
+    }
+
+    fn take_hints(&self) -> BTreeMap<Partition, Offset> {
+        std::mem::take(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner).hints)
     }
 
     fn is_leaving(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Where workers keep their state between runs: small objects, the newest few kept.
 
-use super::{LakeConfig, Location};
+use super::{LakeConfig, Location, fault_point::fault_point};
 use futures::TryStreamExt;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload, path::Path};
 
@@ -67,7 +67,9 @@ impl CheckpointStore {
         let folder = self.folder(worker);
         self.runtime.block_on(async {
             let path = folder.clone().join(format!("{offset:020}.ckpt"));
+            fault_point("checkpoint", "before");
             self.place.store.put(&path, PutPayload::from(bytes)).await.map_err(&error)?;
+            fault_point("checkpoint", "after");
             let mut kept = self.names(&folder).await.map_err(&error)?;
             kept.sort();
             for old in kept.iter().rev().skip(KEPT) {

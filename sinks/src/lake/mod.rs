@@ -2,12 +2,21 @@
 
 mod checkpoints;
 mod config;
+mod fault_point;
 mod location;
+mod maintain;
+mod parquet_layout;
 mod table;
+mod table_schema;
 
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
-pub use config::{LakeConfig, S3Config};
+pub use config::{LakeConfig, MaintainConfig, Retention, S3Config};
+pub use fault_point::fault_point;
 pub use location::{Bucket, Location};
+pub use maintain::{
+    Commit, Compacted, DayShape, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape, Vacuumed,
+    erasures_schema, merge_for, retained_app,
+};
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
 
 pub use deltalake::DeltaTable;
@@ -57,8 +66,12 @@ impl Lake {
             let mut tables = Vec::new();
             for folder in listing.common_prefixes {
                 let Some(name) = folder.filename().map(str::to_owned) else { continue };
-                let log = folder.clone().join("_delta_log").join("00000000000000000000.json");
-                if name.starts_with(['_', '.']) || root.store.head(&log).await.is_err() {
+                let log = folder.clone().join("_delta_log");
+                // The oldest commits go when a checkpoint stands for them.
+                let marks = ["00000000000000000000.json", "_last_checkpoint"].map(|file| log.clone().join(file));
+                let is_table =
+                    async { root.store.head(&marks[0]).await.is_ok() || root.store.head(&marks[1]).await.is_ok() };
+                if name.starts_with(['_', '.']) || !is_table.await {
                     continue;
                 }
                 let place = self.location(bucket, format!("{below}/{name}").trim_start_matches('/'))?;

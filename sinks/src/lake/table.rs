@@ -4,11 +4,16 @@
 //! committed offset are never written again by whoever asks [`LakeTable::committed`] first. Of two owners of one
 //! partition only one commits: the other learns that it was taken over.
 
-use super::{Bucket, LakeConfig, Location};
+use super::{
+    Bucket, LakeConfig, Location,
+    fault_point::fault_point,
+    parquet_layout::writer_properties,
+    table_schema::{delta_columns, fit, written_schema},
+};
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch},
     compute::{cast, filter_record_batch},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
+    datatypes::{SchemaRef, TimestampMillisecondType},
 };
 use delta_kernel::expressions::Scalar;
 use delta_kernel::table_properties::DataSkippingNumIndexedCols;
@@ -16,28 +21,22 @@ use deltalake::{
     DeltaTable, DeltaTableBuilder, DeltaTableError,
     datafile::writer::{DeltaWriter, WriterConfig},
     kernel::{
-        Action, StructType, Transaction,
-        engine::arrow_conversion::TryIntoKernel,
+        Action, Transaction,
         transaction::{CommitBuilder, CommitConflictError, CommitProperties, TransactionError},
     },
     operations::create::CreateBuilder,
     protocol::{DeltaOperation, SaveMode},
 };
 use indexmap::IndexMap;
-use parquet::{
-    basic::{Compression, Encoding, ZstdLevel},
-    file::properties::{EnabledStatistics, WriterProperties},
-    schema::types::ColumnPath,
-};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Rows of one row group: large enough for good encoding, small enough to skip.
-const ROW_GROUP_ROWS: usize = 1 << 20;
+/// How often a commit is tried that only lost against one that changed what the table is.
+const COMMIT_TRIES: usize = 5;
 const MILLIS_A_DAY: i64 = 86_400_000;
 
 /// Rows of a table are filed by the UTC day of a time column.
@@ -143,22 +142,22 @@ impl LakeTable {
         config: Arc<LakeConfig>,
         runtime: tokio::runtime::Handle,
     ) -> Result<Self, LakeError> {
-        let schema = written_schema(&spec);
+        let wanted = written_schema(&spec);
         let name = spec.name.clone();
         let delta = |deed| {
             let table = name.clone();
             move |source| LakeError::Delta { table, deed, source: Box::new(source) }
         };
-        let table = runtime.block_on(async {
+        let (table, schema) = runtime.block_on(async {
             let mut table = DeltaTableBuilder::from_url(place.url.clone())
                 .and_then(|b| b.with_storage_backend(place.store.clone(), place.url.clone()).build())
                 .map_err(delta("open"))?;
             match table.load().await {
-                Ok(()) => {
-                    same_columns(&spec, &schema, &table)?;
-                    Ok(table)
+                Ok(()) => follow(&spec, &wanted, table).await,
+                Err(DeltaTableError::NotATable(_)) => {
+                    let made = create(&spec, &wanted, &table).await.map_err(delta("create"))?;
+                    follow(&spec, &wanted, made).await
                 }
-                Err(DeltaTableError::NotATable(_)) => create(&spec, &schema, &table).await.map_err(delta("create")),
                 Err(error) => Err(delta("read log")(error)),
             }
         })?;
@@ -262,6 +261,7 @@ impl LakeTable {
         batch: &RecordBatch,
     ) -> Result<Vec<(IndexMap<String, Scalar>, RecordBatch)>, arrow::error::ArrowError> {
         let mut columns = Vec::with_capacity(self.schema.fields().len());
+        // The partition column is the last one, and not in the batch.
         for (field, column) in self.schema.fields().iter().zip(batch.columns()) {
             columns.push(if column.data_type() == field.data_type() {
                 column.clone()
@@ -309,17 +309,40 @@ impl LakeTable {
         let Some(writer) = self.writer.take() else { return Ok(CommitStats::default()) };
         let started = Instant::now();
         let rows = std::mem::take(&mut self.rows);
+        fault_point(&self.spec.name, "before files");
         let adds = self.runtime.block_on(writer.close()).map_err(self.error("close files"))?;
+        fault_point(&self.spec.name, "before commit");
         let stats = CommitStats {
             rows,
             files: adds.len() as u64,
             bytes: adds.iter().map(|a| a.size as u64).sum(),
             took: Duration::ZERO,
         };
-        self.runtime.block_on(self.table.update_state()).map_err(self.error("refresh"))?;
         let covered = std::mem::take(&mut self.covered);
+        let actions: Vec<Action> = adds.into_iter().map(Action::Add).collect();
+        let mut tries = 1;
+        while let Err(error) = self.commit_once(&covered, &actions) {
+            // Only what the table is was changed, as by a column that came: what we add is as good as before.
+            let conflict = match &error {
+                LakeError::Delta { source, .. } => conflict(source),
+                _ => None,
+            };
+            if !matches!(conflict, Some(CommitConflictError::MetadataChanged)) || tries == COMMIT_TRIES {
+                return Err(error);
+            }
+            tries += 1;
+        }
+        fault_point(&self.spec.name, "after commit");
+        for (app, version) in covered {
+            self.committed.insert(app, Some(version));
+        }
+        Ok(CommitStats { took: started.elapsed(), ..stats })
+    }
+
+    fn commit_once(&mut self, covered: &BTreeMap<String, i64>, actions: &[Action]) -> Result<(), LakeError> {
+        self.runtime.block_on(self.table.update_state()).map_err(self.error("refresh"))?;
         let mut transactions = Vec::new();
-        for (app, version) in &covered {
+        for (app, version) in covered {
             let expected = self.committed(app)?;
             let found = self.transaction_version(app)?;
             if expected != found {
@@ -335,88 +358,60 @@ impl LakeTable {
             predicate: None,
         };
         let log = self.table.log_store();
-        let actions = adds.into_iter().map(Action::Add).collect();
-        let properties = CommitProperties::default().with_application_transactions(transactions);
+        let properties = CommitProperties::default()
+            .with_application_transactions(transactions)
+            // It lists the whole log, and so is done apart and seldom: see `maintain`.
+            .with_cleanup_expired_logs(Some(false));
         let state = self.table.snapshot().map_err(self.error("read log"))?;
-        let commit = CommitBuilder::from(properties).with_actions(actions).build(Some(state), log, operation);
-        if let Err(source) = self.runtime.block_on(async { commit.await }) {
-            if let DeltaTableError::Transaction {
-                source: TransactionError::CommitConflict(CommitConflictError::ConcurrentTransaction),
-            } = &source
-            {
-                let app = covered.keys().cloned().collect::<Vec<_>>().join(", ");
-                return Err(LakeError::Fenced { table: self.spec.name.clone(), app, expected: None, found: None });
-            }
-            return Err(self.error("commit")(source));
+        let commit = CommitBuilder::from(properties).with_actions(actions.to_vec()).build(Some(state), log, operation);
+        let Err(source) = self.runtime.block_on(async { commit.await }) else { return Ok(()) };
+        if matches!(conflict(&source), Some(CommitConflictError::ConcurrentTransaction)) {
+            let app = covered.keys().cloned().collect::<Vec<_>>().join(", ");
+            return Err(LakeError::Fenced { table: self.spec.name.clone(), app, expected: None, found: None });
         }
-        for (app, version) in covered {
-            self.committed.insert(app, Some(version));
-        }
-        Ok(CommitStats { took: started.elapsed(), ..stats })
+        Err(self.error("commit")(source))
     }
 }
 
-fn written_schema(spec: &TableSpec) -> SchemaRef {
-    let mut fields: Vec<Field> = spec
-        .schema
-        .fields()
-        .iter()
-        .map(|field| match field.data_type() {
-            // Delta knows microseconds only.
-            DataType::Timestamp(_, zone) => {
-                field.as_ref().clone().with_data_type(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))
-            }
-            DataType::UInt64 | DataType::UInt32 => field.as_ref().clone().with_data_type(DataType::Int64),
-            DataType::UInt16 => field.as_ref().clone().with_data_type(DataType::Int32),
-            _ => field.as_ref().clone(),
-        })
-        .collect();
-    if let Some(partition) = &spec.partition {
-        fields.push(Field::new(partition.column, DataType::Date32, false));
+/// What another commit did that this one cannot live with.
+pub(super) fn conflict(error: &DeltaTableError) -> Option<&CommitConflictError> {
+    match error {
+        DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } => Some(conflict),
+        _ => None,
     }
-    Arc::new(Schema::new(fields))
 }
 
-/// The columns in Delta's own types.
-fn delta_columns(schema: &SchemaRef) -> Result<StructType, DeltaTableError> {
-    // Kernel conversion knows plain strings; views are a matter of memory, not of the table.
-    let plain: Vec<Field> = schema
-        .fields()
-        .iter()
-        .map(|f| match f.data_type() {
-            DataType::Utf8View => f.as_ref().clone().with_data_type(DataType::Utf8),
-            _ => f.as_ref().clone(),
-        })
-        .collect();
-    (&Schema::new(plain)).try_into_kernel().map_err(DeltaTableError::from)
-}
-
-/// Refuses to write into a table that was made with other columns, as by an older text of a model.
-fn same_columns(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Result<(), LakeError> {
-    let delta = |source| LakeError::Delta { table: spec.name.clone(), deed: "read columns", source: Box::new(source) };
-    let wanted = delta_columns(schema).map_err(delta)?;
-    let there = table.snapshot().map_err(delta)?.schema();
-    let types = |columns: &StructType| -> BTreeMap<String, String> {
-        columns.fields().map(|f| (f.name().clone(), f.data_type().to_string())).collect()
+/// Brings a table that another version of sluice made to the columns of this one.
+async fn follow(
+    spec: &TableSpec,
+    wanted: &SchemaRef,
+    mut table: DeltaTable,
+) -> Result<(DeltaTable, SchemaRef), LakeError> {
+    let failed = |deed| {
+        let table = spec.name.clone();
+        move |source| LakeError::Delta { table, deed, source: Box::new(source) }
     };
-    let (wanted, there) = (types(&wanted), types(&there));
-    let names: BTreeSet<_> = wanted.keys().chain(there.keys()).collect();
-    for name in names {
-        let (now, before) = (wanted.get(name), there.get(name));
-        if now != before {
-            let said = |column: Option<&String>| column.map_or("missing".to_owned(), |t| format!("a {t}"));
-            return Err(LakeError::Place {
+    for _ in 0..COMMIT_TRIES {
+        let state = table.snapshot().map_err(failed("read columns"))?;
+        let fitted =
+            fit(wanted, &state.schema(), &state.snapshot().arrow_schema()).map_err(|why| LakeError::Place {
                 table: spec.name.clone(),
-                message: format!(
-                    "column {name} is {} in the table and {} now; give the changed model another name, or move the table's \
-                     folder away",
-                    said(before),
-                    said(now)
-                ),
-            });
+                message: format!("{why}; give the changed model another name, or move the table's folder away"),
+            })?;
+        if fitted.add.is_empty() {
+            return Ok((table, fitted.schema));
         }
+        let names: Vec<_> = fitted.add.iter().map(|field| field.name().clone()).collect();
+        match table.clone().add_columns().with_fields(fitted.add).await {
+            Ok(_) => tracing::info!(table = spec.name, columns = names.join(", "), "added to the table"),
+            // Another worker may be adding them too.
+            Err(error) if conflict(&error).is_some() => {}
+            Err(error) => return Err(failed("add columns")(error)),
+        }
+        table.update_state().await.map_err(failed("refresh"))?;
     }
-    Ok(())
+    let message = "the table's columns change all the time: is another version of sluice at work?".to_owned();
+    Err(LakeError::Place { table: spec.name.clone(), message })
 }
 
 async fn create(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Result<DeltaTable, DeltaTableError> {
@@ -442,22 +437,10 @@ async fn create(spec: &TableSpec, schema: &SchemaRef, table: &DeltaTable) -> Res
 }
 
 fn writer_config(spec: &TableSpec, schema: &SchemaRef, config: &LakeConfig) -> WriterConfig {
-    let level = ZstdLevel::try_new(config.zstd_level).unwrap_or_default();
-    let mut properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-    // Ids do not repeat: a dictionary of them is work for nothing.
-    for column in ["event_id", "_offset", "event_time", "_log_time"] {
-        properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
-    }
-    for column in ["_offset", "event_time", "_log_time"] {
-        properties = properties.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
-    }
     WriterConfig::new(
         schema.clone(),
         spec.partition.iter().map(|p| p.column.to_owned()).collect(),
-        Some(properties.build()),
+        Some(writer_properties(config)),
         NonZeroU64::new(config.roll_bytes),
         Some(1 << 16),
         DataSkippingNumIndexedCols::NumColumns(32),

@@ -12,7 +12,7 @@ const EVENTS: u64 = 2_000_000;
 const KILLS: u32 = 5;
 
 /// What does not depend on when a run happened, nor on which partition was heard first.
-const TABLES: [&str; 5] = [
+pub(crate) const TABLES: [&str; 5] = [
     "SELECT _partition, _offset, _schema_id, event_id, event_type, event_time, customer_id, order_id, product_id,
      quantity, unit_price FROM bronze.events",
     "SELECT _partition, _offset, is_late, event_id, event_type, event_time, customer_id, order_id, product_id,

@@ -9,6 +9,7 @@ mod command_line;
 mod crash;
 mod engine;
 mod json_topic;
+mod lake;
 mod live_run;
 mod models;
 mod real_input;

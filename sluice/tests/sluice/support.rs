@@ -47,6 +47,11 @@ impl Sluice {
         command
     }
 
+    /// The same at another time, with more settings.
+    pub fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
     pub fn output(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
@@ -113,31 +118,44 @@ pub(crate) struct Services {
 impl Services {
     pub fn of_the_environment() -> Option<Self> {
         let variable = |name: &str| std::env::var(name).ok();
-        let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
         Some(Self {
             kafka: variable("SLUICE_TEST_KAFKA")?,
             s3: variable("SLUICE_TEST_S3")?,
             mongo: variable("SLUICE_TEST_MONGO_URI")?,
-            run: format!("test-{}-{moment}", std::process::id()),
+            run: Self::run_name(),
         })
+    }
+
+    /// Settings of a lake in the S3 service, and nothing else there.
+    pub fn lake_settings(s3: &str, prefix: &str) -> Vec<String> {
+        let mut settings = vec![
+            format!("lake.s3.endpoint={s3}"),
+            "lake.s3.allow_http=true".to_owned(),
+            format!("checkpoints.url=s3://gold/{prefix}/checkpoints"),
+        ];
+        settings.extend(["bronze", "silver", "gold"].map(|bucket| format!("lake.{bucket}=s3://{bucket}/{prefix}")));
+        settings
+    }
+
+    /// A name that no other run has.
+    pub fn run_name() -> String {
+        let moment = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
+        format!("test-{}-{moment}", std::process::id())
     }
 
     /// Settings of a pipeline in these services.
     pub fn settings(&self) -> Vec<String> {
         let Self { kafka, s3, mongo, run } = self;
-        let mut settings = vec![
+        let mut settings = Self::lake_settings(s3, run);
+        settings.extend([
             "log.kind=kafka".to_owned(),
             format!("log.kafka.bootstrap={kafka}"),
-            format!("lake.s3.endpoint={s3}"),
-            "lake.s3.allow_http=true".to_owned(),
-            format!("checkpoints.url=s3://gold/{run}/checkpoints"),
             "kpi_store.kind=mongodb".to_owned(),
             format!("kpi_store.uri={mongo}"),
             format!("kpi_store.database={run}"),
             format!("process.group={run}"),
             format!("topics.dead_letters={run}-dead-letters"),
-        ];
-        settings.extend(["bronze", "silver", "gold"].map(|bucket| format!("lake.{bucket}=s3://{bucket}/{run}")));
+        ]);
         settings.extend(["events", "partials", "kpis", "alerts"].map(|topic| format!("topics.{topic}={run}-{topic}")));
         settings
     }

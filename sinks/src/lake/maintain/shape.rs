@@ -1,0 +1,104 @@
+//! What a table is made of: files by day and size, and how long its log is.
+
+use super::KeptTable;
+use crate::lake::LakeError;
+use futures::TryStreamExt;
+use std::collections::BTreeMap;
+
+/// Upper bounds of the classes of file sizes, in bytes; the last class is open.
+pub const SIZE_CLASSES: [(u64, &str); 4] =
+    [(1 << 20, "1MiB"), (1 << 24, "16MiB"), (1 << 27, "128MiB"), (u64::MAX, "larger")];
+
+/// The files of one partition of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DayShape {
+    /// Sizes in bytes, in no order.
+    pub sizes: Vec<u64>,
+    /// When the newest file came, milliseconds since 1970.
+    pub newest: i64,
+}
+
+/// What a table is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TableShape {
+    /// Its version.
+    pub version: u64,
+    /// Rows, by the statistics of the files.
+    pub rows: u64,
+    /// The files, by the value of the partition column (an ISO day); of a table without one, under an empty name.
+    pub days: BTreeMap<String, DayShape>,
+    /// Commits since the last checkpoint of the log: what a reader must go through.
+    pub log_tail: usize,
+    /// All files of the log.
+    pub log_files: usize,
+}
+
+impl TableShape {
+    /// Files of the table.
+    pub fn files(&self) -> usize {
+        self.days.values().map(|day| day.sizes.len()).sum()
+    }
+
+    /// Bytes of them.
+    pub fn bytes(&self) -> u64 {
+        self.days.values().flat_map(|day| &day.sizes).sum()
+    }
+
+    /// How many files are of each class of [`SIZE_CLASSES`].
+    pub fn by_size(&self) -> [usize; SIZE_CLASSES.len()] {
+        let mut counts = [0; SIZE_CLASSES.len()];
+        for size in self.days.values().flat_map(|day| &day.sizes) {
+            let class = SIZE_CLASSES.iter().position(|(bound, _)| size < bound).unwrap_or(SIZE_CLASSES.len() - 1);
+            counts[class] += 1;
+        }
+        counts
+    }
+}
+
+impl KeptTable {
+    /// The column it is partitioned by.
+    pub(super) fn partition_column(&self) -> Result<Option<String>, LakeError> {
+        let state = self.table.snapshot().map_err(self.error("read log"))?;
+        Ok(state.metadata().partition_columns().first().cloned())
+    }
+
+    /// Looks at the files and the log.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn shape(&self) -> Result<TableShape, LakeError> {
+        let state = self.table.snapshot().map_err(self.error("read log"))?;
+        let column = self.partition_column()?;
+        let mut shape = TableShape { version: state.version(), ..TableShape::default() };
+        for file in state.log_data().iter() {
+            let values = file.partition_values_map();
+            let day = column.as_ref().and_then(|c| values.get(c)?.clone()).unwrap_or_default();
+            let day = shape.days.entry(day).or_default();
+            day.sizes.push(u64::try_from(file.size()).unwrap_or(0));
+            day.newest = day.newest.max(file.modification_time());
+            shape.rows += file.num_records().unwrap_or(0) as u64;
+        }
+        (shape.log_tail, shape.log_files) = self.log_length().map_err(self.error("list log"))?;
+        Ok(shape)
+    }
+
+    /// Commits since the last checkpoint, and files in all.
+    fn log_length(&self) -> Result<(usize, usize), deltalake::DeltaTableError> {
+        let log = self.table.log_store();
+        let store = log.object_store(None);
+        let files: Vec<_> = self.runtime.block_on(store.list(Some(log.log_path())).try_collect())?;
+        let (mut commits, mut checkpoint, mut count) = (Vec::new(), None, 0);
+        for file in files {
+            let Some(name) = file.location.filename() else { continue };
+            count += 1;
+            let Some((version, rest)) = name.split_once('.') else { continue };
+            let Ok(version) = version.parse::<u64>() else { continue };
+            match rest {
+                "json" => commits.push(version),
+                _ if rest.starts_with("checkpoint") => checkpoint = checkpoint.max(Some(version)),
+                _ => {}
+            }
+        }
+        Ok((commits.into_iter().filter(|v| checkpoint.is_none_or(|c| *v > c)).count(), count))
+    }
+}

@@ -1,0 +1,54 @@
+//! Removing files that no version needs any more, and the oldest part of the log.
+
+use super::KeptTable;
+use crate::lake::LakeError;
+use deltalake::{checkpoints, operations::vacuum::VacuumMode};
+use std::time::Duration;
+
+/// What was removed, or would be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vacuumed {
+    /// Data files that no version needs: paths in the table.
+    pub files: Vec<String>,
+    /// Files of the log.
+    pub log_files: usize,
+}
+
+impl KeptTable {
+    /// Removes the data files that no version of the last `after` needs, those too that a crash left without a commit.
+    ///
+    /// # Errors
+    /// When the store or Delta fails.
+    pub fn vacuum(&mut self, after: Duration, dry_run: bool) -> Result<Vacuumed, LakeError> {
+        let vacuum = self
+            .table
+            .clone()
+            .vacuum()
+            .with_mode(VacuumMode::Full)
+            .with_retention_period(chrono::Duration::from_std(after).unwrap_or(chrono::Duration::MAX))
+            // The table's own minimum of a week is a default for those who cannot know; here the setting says it.
+            .with_enforce_retention_duration(false)
+            .with_dry_run(dry_run);
+        let (table, metrics) = self.runtime.block_on(async { vacuum.await }).map_err(self.error("vacuum"))?;
+        self.table = table;
+        Ok(Vacuumed { files: metrics.files_deleted, log_files: 0 })
+    }
+
+    /// Writes a checkpoint of the log when there are `tail` commits since the last one or more, and removes the part of the
+    /// log that is older than `log_retention` and that no checkpoint needs. Says how many files were removed.
+    ///
+    /// # Errors
+    /// When the store or Delta fails.
+    pub fn trim_log(&mut self, tail: usize) -> Result<usize, LakeError> {
+        let failed = self.error("trim log");
+        if self.shape()?.log_tail >= tail.max(1) {
+            self.runtime.block_on(checkpoints::create_checkpoint(&self.table, None)).map_err(&failed)?;
+        }
+        let Some(version) = self.table.version() else { return Ok(0) };
+        let kept = i64::try_from(self.config.maintain.log_retention.as_millis()).unwrap_or(i64::MAX);
+        let before = chrono::Utc::now().timestamp_millis().saturating_sub(kept);
+        let log = self.table.log_store();
+        let trimmed = checkpoints::cleanup_expired_logs_for(version, log.as_ref(), before, None);
+        self.runtime.block_on(trimmed).map_err(&failed)
+    }
+}
