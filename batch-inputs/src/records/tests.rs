@@ -1,0 +1,93 @@
+use super::*;
+
+/// Gives few bytes at a time, as a network would.
+struct Dribble<'a>(&'a [u8], usize);
+
+impl Read for Dribble<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let take = self.0.len().min(out.len()).min(self.1);
+        out[..take].copy_from_slice(&self.0[..take]);
+        self.0 = &self.0[take..];
+        Ok(take)
+    }
+}
+
+type Seen = (u64, String, Option<Flaw>, bool);
+
+fn all(bytes: &[u8]) -> Vec<Seen> {
+    let read = |step: usize| {
+        let mut records = Records::new(Dribble(bytes, step)).unwrap();
+        let mut seen = Vec::new();
+        while let Some(record) = records.next().unwrap() {
+            let text = String::from_utf8_lossy(record.bytes).into_owned();
+            seen.push((record.line, text, record.flaw, record.ended));
+        }
+        seen
+    };
+    let whole = read(usize::MAX);
+    if bytes.len() < 10_000 {
+        assert_eq!(read(1), whole, "a byte at a time");
+    }
+    assert_eq!(read(65_521), whole, "in blocks");
+    whole
+}
+
+fn plain(line: u64, text: &str) -> Seen {
+    (line, text.to_owned(), None, true)
+}
+
+#[test]
+fn line_breaks_of_three_kinds_end_a_record_and_lines_are_counted_as_an_editor_does() {
+    assert_eq!(
+        all(b"\xef\xbb\xbfa,b\r\n\n\"c\nd\",e\r\"f\r\ng\",h\ri"),
+        [
+            plain(1, "a,b"),
+            plain(2, ""),
+            plain(3, "\"c\nd\",e"),
+            plain(5, "\"f\r\ng\",h"),
+            (7, "i".to_owned(), None, false),
+        ]
+    );
+    assert!(all(b"").is_empty());
+}
+
+#[test]
+fn a_stray_quote_costs_its_own_line() {
+    assert_eq!(
+        all(b"a\nb,\"c\nd\ne\n"),
+        [plain(1, "a"), (2, "b,\"c".to_owned(), Some(Flaw::OpenQuote), true), plain(3, "d"), plain(4, "e")]
+    );
+    let long = format!("b,\"c\n{}", "x,y\n".repeat(RECORD_BYTES_MAX / 2));
+    let seen = all(long.as_bytes());
+    assert_eq!(seen.len(), 1 + RECORD_BYTES_MAX / 2);
+    assert_eq!(seen[0].2, Some(Flaw::OpenQuote));
+    assert!(seen[1..].iter().all(|s| s.2.is_none()));
+}
+
+#[test]
+fn a_record_beyond_the_limit_is_cut_and_the_next_one_is_whole() {
+    for over in [0, 1, 2, 3, 1000, 3 * RECORD_BYTES_MAX] {
+        for (tail, ended) in [("\r\nnext\n", true), ("\nnext\n", true), ("\rnext\n", true), ("", false)] {
+            for quote in ["", "\""] {
+                let text = format!("first\n{quote}{}{tail}", "x".repeat(RECORD_BYTES_MAX + over - quote.len()));
+                let seen = all(text.as_bytes());
+                let flaw = (over > 0).then_some(Flaw::TooLong { passed_over: over as u64 });
+                if over > 0 || quote.is_empty() {
+                    assert_eq!((seen[1].0, seen[1].2, seen[1].3), (2, flaw, ended), "{over} {tail:?} {quote}");
+                } else {
+                    assert_eq!(seen[1].2, Some(Flaw::OpenQuote));
+                }
+                assert_eq!(seen[1].1.len(), RECORD_BYTES_MAX);
+                assert_eq!(seen.get(2), ended.then(|| plain(3, "next")).as_ref(), "{over} {tail:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_can_be_read_again_with_another_delimiter() {
+    let mut records = Records::new(&b"a;b\nc;d\n"[..]).unwrap();
+    assert_eq!(records.next().unwrap().unwrap().fields.ends.len(), 1);
+    assert_eq!(records.again(b';').unwrap().unwrap().fields.ends.len(), 2);
+    assert_eq!(records.next().unwrap().unwrap().bytes, b"c;d");
+}
