@@ -15,9 +15,10 @@ pub const UNKNOWN_COUNTRY: &str = "unknown";
 const LANGUAGES: [&str; 12] = ["en", "fr", "de", "es", "it", "pt", "nl", "pl", "sv", "da", "fi", "cs"];
 
 /// Names by which a country is called, where the standard's is long or inverted.
-const NAMES: [(&str, &str); 19] = [
+const NAMES: [(&str, &str); 26] = [
     ("BO", "Bolivia"),
     ("BN", "Brunei"),
+    ("CC", "Cocos Islands"),
     ("CD", "DR Congo"),
     ("CG", "Congo"),
     ("CZ", "Czech Republic"),
@@ -29,11 +30,17 @@ const NAMES: [(&str, &str); 19] = [
     ("KR", "South Korea"),
     ("LA", "Laos"),
     ("MD", "Moldova"),
+    ("MF", "Saint Martin"),
     ("PS", "Palestine"),
     ("RU", "Russia"),
+    ("SX", "Sint Maarten"),
     ("SY", "Syria"),
+    ("TR", "Turkey"),
     ("TW", "Taiwan"),
     ("US", "USA"),
+    ("VA", "Vatican City"),
+    ("VG", "British Virgin Islands"),
+    ("VI", "US Virgin Islands"),
     ("VN", "Vietnam"),
 ];
 
@@ -136,13 +143,14 @@ fn known() -> HashMap<String, &'static str> {
     known
 }
 
-/// A name without what people write differently: case, accents, blanks, points, a leading article, `&` and `St.`.
+/// A name without what people write differently: case, accents, blanks, points, a leading article, `&` and `St.`. A slash
+/// stays, so that `N/A` is not the code of Namibia.
 fn folded(text: &str) -> String {
     let plain: String = text
         .replace('&', " and ")
         .nfkd()
         .flat_map(char::to_lowercase)
-        .filter(|c| c.is_alphanumeric() || c.is_whitespace() || *c == '-')
+        .filter(|c| c.is_alphanumeric() || c.is_whitespace() || matches!(c, '-' | '/'))
         .collect();
     let mut words: Vec<&str> = plain.split(|c: char| c.is_whitespace() || c == '-').filter(|w| !w.is_empty()).collect();
     if words.len() > 1 && matches!(words[0], "the" | "la" | "le" | "les") {

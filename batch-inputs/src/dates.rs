@@ -88,7 +88,7 @@ fn read_with_offset(text: &str) -> Option<i64> {
     let text = pointed.as_deref().unwrap_or(text);
     let local = |text: &str| parse_event_time(text).ok().map(EventTime::get);
     let Some(sign) = text[clock..].rfind(['+', '-']).map(|at| clock + at) else { return local(text) };
-    let digits = text[sign + 1..].as_bytes();
+    let digits = &text.as_bytes()[sign + 1..];
     let (hours, minutes) = match digits {
         [h1, h2] => ([*h1, *h2], *b"00"),
         [h1, h2, m1, m2] | [h1, h2, b':', m1, m2] => ([*h1, *h2], [*m1, *m2]),

@@ -33,8 +33,6 @@ pub(crate) struct Record<'a> {
     pub(crate) fields: &'a Fields,
     /// Why it has no fields.
     pub(crate) flaw: Option<Flaw>,
-    /// Whether a line break ends it.
-    pub(crate) ended: bool,
     /// Whether the file was cut off in the middle of it.
     pub(crate) is_cut: bool,
 }
@@ -113,7 +111,6 @@ impl<R: Read> Records<R> {
                         bytes: &self.buffer[self.start..self.start + length],
                         fields: &self.fields,
                         flaw: open.then_some(Flaw::OpenQuote),
-                        ended,
                         is_cut,
                     }));
                 }
@@ -150,7 +147,7 @@ impl<R: Read> Records<R> {
         self.line += 1;
         let flaw = Some(Flaw::TooLong { passed_over });
         let is_cut = !ended && self.content().cut().is_some();
-        Ok(Record { line: self.line - 1, bytes: &self.head, fields: &self.fields, flaw, ended, is_cut })
+        Ok(Record { line: self.line - 1, bytes: &self.head, fields: &self.fields, flaw, is_cut })
     }
 
     fn fill(&mut self) -> io::Result<()> {

@@ -12,7 +12,7 @@ impl Read for Dribble<'_> {
     }
 }
 
-type Seen = (u64, String, Option<Flaw>, bool);
+type Seen = (u64, String, Option<Flaw>);
 
 fn all(bytes: &[u8]) -> Vec<Seen> {
     let read = |step: usize| {
@@ -20,7 +20,7 @@ fn all(bytes: &[u8]) -> Vec<Seen> {
         let mut seen = Vec::new();
         while let Some(record) = records.next().unwrap() {
             let text = String::from_utf8_lossy(record.bytes).into_owned();
-            seen.push((record.line, text, record.flaw, record.ended));
+            seen.push((record.line, text, record.flaw));
         }
         seen
     };
@@ -33,20 +33,14 @@ fn all(bytes: &[u8]) -> Vec<Seen> {
 }
 
 fn plain(line: u64, text: &str) -> Seen {
-    (line, text.to_owned(), None, true)
+    (line, text.to_owned(), None)
 }
 
 #[test]
 fn line_breaks_of_three_kinds_end_a_record_and_lines_are_counted_as_an_editor_does() {
     assert_eq!(
         all(b"\xef\xbb\xbfa,b\r\n\n\"c\nd\",e\r\"f\r\ng\",h\ri"),
-        [
-            plain(1, "a,b"),
-            plain(2, ""),
-            plain(3, "\"c\nd\",e"),
-            plain(5, "\"f\r\ng\",h"),
-            (7, "i".to_owned(), None, false),
-        ]
+        [plain(1, "a,b"), plain(2, ""), plain(3, "\"c\nd\",e"), plain(5, "\"f\r\ng\",h"), plain(7, "i"),]
     );
     assert!(all(b"").is_empty());
 }
@@ -55,7 +49,7 @@ fn line_breaks_of_three_kinds_end_a_record_and_lines_are_counted_as_an_editor_do
 fn a_stray_quote_costs_its_own_line() {
     assert_eq!(
         all(b"a\nb,\"c\nd\ne\n"),
-        [plain(1, "a"), (2, "b,\"c".to_owned(), Some(Flaw::OpenQuote), true), plain(3, "d"), plain(4, "e")]
+        [plain(1, "a"), (2, "b,\"c".to_owned(), Some(Flaw::OpenQuote)), plain(3, "d"), plain(4, "e")]
     );
     let long = format!("b,\"c\n{}", "x,y\n".repeat(RECORD_BYTES_MAX / 2));
     let seen = all(long.as_bytes());
@@ -66,21 +60,26 @@ fn a_stray_quote_costs_its_own_line() {
 
 #[test]
 fn a_record_beyond_the_limit_is_cut_and_the_next_one_is_whole() {
-    for over in [0, 1, 2, 3, 1000, 3 * RECORD_BYTES_MAX] {
-        for (tail, ended) in [("\r\nnext\n", true), ("\nnext\n", true), ("\rnext\n", true), ("", false)] {
-            for quote in ["", "\""] {
-                let text = format!("first\n{quote}{}{tail}", "x".repeat(RECORD_BYTES_MAX + over - quote.len()));
-                let seen = all(text.as_bytes());
-                let flaw = (over > 0).then_some(Flaw::TooLong { passed_over: over as u64 });
-                if over > 0 || quote.is_empty() {
-                    assert_eq!((seen[1].0, seen[1].2, seen[1].3), (2, flaw, ended), "{over} {tail:?} {quote}");
-                } else {
-                    assert_eq!(seen[1].2, Some(Flaw::OpenQuote));
-                }
-                assert_eq!(seen[1].1.len(), RECORD_BYTES_MAX);
-                assert_eq!(seen.get(2), ended.then(|| plain(3, "next")).as_ref(), "{over} {tail:?}");
-            }
-        }
+    for (over, quote, tail) in [
+        (0, "", "\r\nnext\n"),
+        (0, "", "\rnext\n"),
+        (0, "", ""),
+        (1, "", "\nnext\n"),
+        (1, "", "\r\nnext\n"),
+        (1, "", "\rnext\n"),
+        (1, "\"", "\r\nnext\n"),
+        (2, "", "\r\nnext\n"),
+        (2, "", ""),
+        (3 * RECORD_BYTES_MAX, "", "\r\nnext\n"),
+        (3 * RECORD_BYTES_MAX, "\"", "\nnext\n"),
+        (3 * RECORD_BYTES_MAX, "", ""),
+    ] {
+        let text = format!("first\n{quote}{}{tail}", "x".repeat(RECORD_BYTES_MAX + over - quote.len()));
+        let seen = all(text.as_bytes());
+        let flaw = (over > 0).then_some(Flaw::TooLong { passed_over: over as u64 });
+        assert_eq!((seen[1].0, seen[1].2), (2, flaw), "{over} {tail:?} {quote}");
+        assert_eq!(seen[1].1.len(), RECORD_BYTES_MAX);
+        assert_eq!(seen.get(2), (!tail.is_empty()).then(|| plain(3, "next")).as_ref(), "{over} {tail:?}");
     }
 }
 
