@@ -5,7 +5,7 @@ use crate::{
     error::LoadError,
     records::{Flaw, Records},
 };
-use std::io::Read;
+use std::{collections::HashSet, io::Read};
 
 /// What separates columns. The header decides; of equals, the first here.
 const DELIMITERS: [u8; 4] = [b',', b';', b'\t', b'|'];
@@ -52,17 +52,15 @@ pub(crate) fn read_header<R: Read>(
         blank_lines += 1;
     };
 
-    let mut best: Option<(usize, u8)> = None;
-    for delimiter in DELIMITERS {
-        let names = names(records, delimiter, file, line)?;
-        let known = needed.iter().filter(|n| names.iter().any(|name| name == *n)).count();
+    let (mut delimiter, mut most) = (DELIMITERS[0], (0, 0));
+    for candidate in DELIMITERS {
+        let names = names(records, candidate, file, line)?;
         // A header without any known name is told as the delimiter shows it that cuts it most.
-        let score = known * 1_000_000 + names.len();
-        if best.is_none_or(|(most, _)| score > most) {
-            best = Some((score, delimiter));
+        let score = (needed.iter().filter(|n| names.iter().any(|name| name == *n)).count(), names.len());
+        if score > most {
+            (delimiter, most) = (candidate, score);
         }
     }
-    let (_, delimiter) = best.expect("there are delimiters");
     let names = names(records, delimiter, file, line)?;
     columns(&names, file, needed).map(|columns| Header { columns, width: names.len(), blank_lines })
 }
@@ -89,8 +87,9 @@ fn names<R: Read>(records: &mut Records<R>, delimiter: u8, file: &str, line: u64
 }
 
 fn columns(names: &[String], file: &str, needed: &[&str; 5]) -> Result<[usize; 5], LoadError> {
-    if let Some(twice) = names.iter().enumerate().find(|(at, n)| !n.is_empty() && names[..*at].contains(n)) {
-        return Err(LoadError::DuplicateColumn { file: file.to_owned(), column: twice.1.clone() });
+    let mut seen = HashSet::new();
+    if let Some(twice) = names.iter().find(|name| !name.is_empty() && !seen.insert(*name)) {
+        return Err(LoadError::DuplicateColumn { file: file.to_owned(), column: twice.clone() });
     }
     let places = needed.map(|n| names.iter().position(|name| name == n));
     let missing: Vec<_> = needed.iter().zip(places).filter(|(_, place)| place.is_none()).map(|(n, _)| *n).collect();

@@ -139,7 +139,9 @@ fn unreadable(record: &Record<'_>, width: usize) -> Option<Refusal> {
             (Reason::TooLarge, format!("the record is longer than 1 MiB; {passed_over} bytes of it were passed over"))
         }
         _ if record.is_cut => (Reason::TruncatedFile, "the file was cut off in the middle of this record".to_owned()),
-        Some(Flaw::OpenQuote) => (Reason::BadCsv, "a quote that opens in this line does not close".to_owned()),
+        Some(Flaw::OpenQuote) => {
+            (Reason::BadCsv, "a quote that opens in this line does not close within 1 MiB".to_owned())
+        }
         None if found != width => (Reason::BadCsv, format!("the record has {found} columns, the header {width}")),
         None => return None,
     };

@@ -1,4 +1,6 @@
 use super::*;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// Gives few bytes at a time, as a network would.
 struct Dribble<'a>(&'a [u8], usize);
@@ -89,4 +91,46 @@ fn a_record_can_be_read_again_with_another_delimiter() {
     assert_eq!(records.next().unwrap().unwrap().fields.ends.len(), 1);
     assert_eq!(records.again(b';').unwrap().unwrap().fields.ends.len(), 2);
     assert_eq!(records.next().unwrap().unwrap().bytes, b"c;d");
+}
+
+#[test]
+fn any_fields_come_back_from_a_well_written_file() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for round in 0..300 {
+        let delimiter = [b',', b';', b'\t'][rng.random_range(0..3)];
+        let line_break = ["\n", "\r\n", "\r"][rng.random_range(0..3)];
+        let mut text = Vec::new();
+        let mut written = Vec::new();
+        for _ in 0..rng.random_range(1..8) {
+            let fields: Vec<String> = (0..rng.random_range(2..5)).map(|_| field(&mut rng)).collect();
+            for (at, field) in fields.iter().enumerate() {
+                if at > 0 {
+                    text.push(delimiter);
+                }
+                if field.contains(['"', '\n', '\r', char::from(delimiter)]) || rng.random_bool(0.2) {
+                    text.extend_from_slice(format!("\"{}\"", field.replace('"', "\"\"")).as_bytes());
+                } else {
+                    text.extend_from_slice(field.as_bytes());
+                }
+            }
+            text.extend_from_slice(line_break.as_bytes());
+            written.push(fields);
+        }
+        let mut records = Records::new(Dribble(&text, rng.random_range(1..40))).unwrap();
+        records.delimiter = delimiter;
+        let mut read = Vec::new();
+        while let Some(record) = records.next().unwrap() {
+            assert_eq!(record.flaw, None, "round {round}");
+            let starts = std::iter::once(0).chain(record.fields.ends.iter().copied());
+            let field =
+                |(from, upto): (usize, &usize)| String::from_utf8_lossy(&record.fields.text[from..*upto]).into_owned();
+            read.push(starts.zip(&record.fields.ends).map(field).collect::<Vec<_>>());
+        }
+        assert_eq!(read, written, "round {round}");
+    }
+}
+
+fn field(rng: &mut ChaCha8Rng) -> String {
+    const PARTS: [&str; 10] = ["a", "é", " ", "\"", "\n", "\r\n", ",", ";", "\t", "12.5"];
+    (0..rng.random_range(0..6)).map(|_| PARTS[rng.random_range(0..PARTS.len())]).collect()
 }
