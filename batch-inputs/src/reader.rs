@@ -117,6 +117,13 @@ impl<R: Read, T: Table> TableReader<R, T> {
         self
     }
 
+    /// Good rows with an id that other files brought `earlier` are duplicates too.
+    #[must_use]
+    pub fn with_earlier_ids(mut self, earlier: Arc<IdSet>) -> Self {
+        self.rows.earlier = earlier;
+        self
+    }
+
     /// The next rows; none at the end. The last part may have no row, when only blank lines were left.
     ///
     /// # Errors

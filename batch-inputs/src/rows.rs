@@ -11,6 +11,7 @@ use crate::{
     silver::{Judged, Table},
 };
 use sluice_events::{DeadLetter, Reason, Refusal, Stage};
+use std::sync::Arc;
 
 /// The rows of a file. Settings: `file`, `header`; the batch being built: `table`, `bronze`, `dead_letters`; of the whole
 /// file so far: the rest.
@@ -22,8 +23,10 @@ pub(crate) struct Rows<T> {
     dead_letters: Vec<DeadLetter>,
     /// Ids of accepted rows.
     accepted: IdSet,
-    /// Ids that only refused rows have. With `accepted`: all ids, each once.
-    refused: IdSet,
+    /// Ids that no accepted row has. With `accepted`: all ids of the file, each once.
+    others: IdSet,
+    /// Ids that other files brought before this one. A setting.
+    pub(crate) earlier: Arc<IdSet>,
     figures: Figures,
     pub(crate) summary: Summary,
     /// The fields of the record at hand.
@@ -40,7 +43,8 @@ impl<T: Table> Rows<T> {
             bronze: BronzeRows::new(&T::COLUMNS),
             dead_letters: Vec::new(),
             accepted: IdSet::new(),
-            refused: IdSet::new(),
+            others: IdSet::new(),
+            earlier: Arc::default(),
             figures: Figures::default(),
             summary: Summary { records: blank_lines, blank_lines, ..Summary::default() },
             decoded: Decoded::default(),
@@ -83,15 +87,19 @@ impl<T: Table> Rows<T> {
         self.bronze.append(Some(&received), record.bytes, line);
         let id = fields[0];
         match row {
+            Ok(_) if self.earlier.contains(id) => {
+                self.others.insert(id);
+                self.summary.duplicates += 1;
+            }
             Ok(row) if self.accepted.insert(id) => {
-                self.refused.remove(id);
+                self.others.remove(id);
                 self.table.append(row, line);
                 self.summary.accepted += 1;
             }
             Ok(_) => self.summary.duplicates += 1,
             Err(refusal) => {
                 if !id.is_empty() && !self.accepted.contains(id) {
-                    self.refused.insert(id);
+                    self.others.insert(id);
                 }
                 self.summary.dead_letters += 1;
                 self.dead_letters.push(dead_letter(&self.file, refusal, record, line));
@@ -111,7 +119,7 @@ impl<T: Table> Rows<T> {
     }
 
     pub(crate) fn quality(&self) -> Vec<Check> {
-        let ids = (self.accepted.len() + self.refused.len()) as u64;
+        let ids = (self.accepted.len() + self.others.len()) as u64;
         self.figures.checks(&T::COLUMNS, &T::RULES, ids)
     }
 }

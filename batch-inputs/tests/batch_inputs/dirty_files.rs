@@ -102,6 +102,16 @@ fn the_first_good_row_of_an_id_wins_and_later_ones_are_duplicates() {
 }
 
 #[test]
+fn what_an_earlier_file_brought_is_a_duplicate() {
+    let bytes = with_header("a1,c1,2024-01-01,5,CD\na2,c1,2024-01-01,5,CD\na1,c1,2024-01-01,0,CD\n");
+    let ids = |ids: &[&'static str]| Arc::new(ids.iter().copied().collect::<IdSet>());
+    let reader = AchatsReader::new(&bytes[..], input("achats.csv", &bytes), ids(&["c1"])).unwrap();
+    let whole = whole(reader.with_earlier_ids(ids(&["a1", "a0"])), 10).unwrap();
+    assert_eq!((whole.silver.len(), whole.summary.duplicates, whole.summary.dead_letters), (1, 1, 1));
+    assert_eq!(whole.check("uniqueness.id_achat"), (2, 3));
+}
+
+#[test]
 fn any_encoding_gives_the_same_orders() {
     let text = format!("{HEADER}a1,c1,2024-01-01,12.50 €,Café\na2,c2,2024-01-01,5,Thé\n");
     let expected = orders(text.as_bytes());
