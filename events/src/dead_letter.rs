@@ -13,6 +13,8 @@ pub enum Stage {
     Decode,
     /// It decodes, but breaks a rule. In bronze too, as received.
     Validate,
+    /// A row of a batch file that is no customer or order. In bronze too, as received.
+    Load,
 }
 
 impl Stage {
@@ -22,6 +24,7 @@ impl Stage {
             Self::Replay => "replay",
             Self::Decode => "decode",
             Self::Validate => "validate",
+            Self::Load => "load",
         }
     }
 }
@@ -90,6 +93,20 @@ reasons! {
     BadTime = "bad_event_time",
     /// The bytes are not UTF-8.
     BadEncoding = "bad_encoding",
+    /// The date of a row cannot be read.
+    BadDate = "bad_date",
+    /// The amount of a row is no number.
+    BadAmount = "bad_amount",
+    /// The amount of a row may mean thousands or decimals, as `1,234`.
+    AmbiguousAmount = "ambiguous_amount",
+    /// The amount of a row is 0 or below.
+    AmountNotPositive = "amount_not_positive",
+    /// The amount of a row is too large or too precise to be held exactly.
+    AmountOutOfRange = "amount_out_of_range",
+    /// The row names a customer that nobody knows.
+    UnknownCustomer = "unknown_customer",
+    /// The file was cut off in the middle of the row.
+    TruncatedFile = "truncated_file",
 }
 
 impl From<Stage> for String {
@@ -101,7 +118,7 @@ impl From<Stage> for String {
 impl TryFrom<String> for Stage {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
-        [Self::Replay, Self::Decode, Self::Validate]
+        [Self::Replay, Self::Decode, Self::Validate, Self::Load]
             .into_iter()
             .find(|s| s.as_str() == name)
             .ok_or(format!("'{name}' is no stage"))
