@@ -205,7 +205,7 @@ impl Price {
 
     /// Units of this scale as units of ours. None when that is not exact.
     pub fn rescaled(self, units: i128) -> Option<i128> {
-        let ours = u32::from(Money::SCALE);
+        let ours = Money::SCALE;
         match self.scale.checked_sub(ours) {
             Some(0) => Some(units),
             None => units.checked_mul(10_i128.checked_pow(ours - self.scale)?),

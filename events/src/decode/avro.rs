@@ -214,7 +214,7 @@ fn refusal(fault: Fault<'_>) -> Refusal {
         Reason::Truncated => "the body ends inside it",
         Reason::UnknownEventType => "the event type is none we know",
         Reason::BadTime => "the time is beyond the year 9999",
-        Reason::PriceOutOfRange => "the amount is not exact in decimal(18,4)",
+        Reason::PriceOutOfRange => "the amount does not fit decimal(18,4) exactly",
         Reason::MissingField => "it is null, and must not be",
         _ => "its bytes are not of its type",
     };

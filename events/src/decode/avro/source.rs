@@ -112,7 +112,7 @@ impl Source {
             Kind::Time(1) => json!({ "type": "long", "logicalType": "timestamp-millis" }),
             Kind::Time(_) => json!("long"),
             Kind::Price(Price { scale, size: None }) => {
-                let digits = if *scale == u32::from(Money::SCALE) { usize::from(Money::PRECISION) } else { DIGITS_MAX };
+                let digits = if *scale == Money::SCALE { usize::from(Money::PRECISION) } else { DIGITS_MAX };
                 json!({ "type": "bytes", "logicalType": "decimal", "precision": digits, "scale": scale })
             }
             // Read as bytes: the widest type of that size would have another number of digits for each size.
@@ -132,7 +132,7 @@ impl Source {
     pub fn conversion(&self) -> Conversion {
         match &self.kind {
             Kind::Time(per_milli) if *per_milli != 1 => Conversion::Time { per_milli: *per_milli },
-            Kind::Price(Price { scale, size: None }) if *scale == u32::from(Money::SCALE) => Conversion::Cast,
+            Kind::Price(Price { scale, size: None }) if *scale == Money::SCALE => Conversion::Cast,
             Kind::Price(price) => Conversion::Price(*price),
             Kind::Int if self.may_be_null() => Conversion::OneForNull,
             _ => Conversion::Cast,

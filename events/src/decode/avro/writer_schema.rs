@@ -35,6 +35,7 @@ impl WriterSchema {
     /// Says what cannot be read, and why; names the column if it is one's fault.
     pub fn of_event(text: &str, ours: &Schema) -> Result<Self, String> {
         let mut json: Value = serde_json::from_str(text).map_err(|e| format!("it is no Avro schema: {e}"))?;
+        let aliases = field_aliases(&json);
         without_what_readers_ignore(&mut json);
         let schema = Schema::parse(&json).map_err(|e| format!("it is no Avro schema: {e}"))?;
         let (Schema::Record(record), Schema::Record(ours)) = (&schema, ours) else {
@@ -48,7 +49,7 @@ impl WriterSchema {
         // By field of the writer: the column it is, and how it is written.
         let mut sources: Vec<Option<(usize, Source)>> = record.fields.iter().map(|_| None).collect();
         for (column, name) in EVENT_COLUMNS.into_iter().enumerate() {
-            match field_of(column, ours, &record.fields)? {
+            match field_of(column, ours, &record.fields, &aliases)? {
                 None if REQUIRED.contains(&name) => {
                     return Err(format!("column '{name}' is missing, and has no default"));
                 }
@@ -103,8 +104,16 @@ impl WriterSchema {
     }
 }
 
-/// Defaults are for readers, and a writer's may be of a wrong type. Of logical types only those count that change how a
-/// column of ours is read; the library takes `uuid` for one type, whether it is a text or 16 bytes.
+/// The aliases of the record's fields, in their order.
+fn field_aliases(schema: &Value) -> Vec<Vec<String>> {
+    let aliases = |field: &Value| {
+        field["aliases"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    };
+    schema["fields"].as_array().into_iter().flatten().map(aliases).collect()
+}
+
+/// What the library is too strict with. Defaults are for readers, and a writer's may be of a wrong type. Two fields may have
+/// the same alias. A logical type is a name, and `uuid` and `duration` are for it the same of 16 or 12 bytes and of a text.
 fn without_what_readers_ignore(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
@@ -112,6 +121,9 @@ fn without_what_readers_ignore(schema: &mut Value) {
             let logical = fields.get("logicalType");
             if logical.is_some_and(|name| !name.is_string() || name == "uuid" || name == "duration") {
                 fields.remove("logicalType");
+            }
+            for field in fields.get_mut("fields").and_then(Value::as_array_mut).into_iter().flatten() {
+                field.as_object_mut().map(|field| field.remove("aliases"));
             }
             fields.values_mut().for_each(without_what_readers_ignore);
         }
@@ -129,7 +141,12 @@ fn names_agree(writer: &RecordSchema, ours: &RecordSchema) -> bool {
 }
 
 /// The writer's field that a column is read from: by its name, by an alias of ours, by an alias of the writer's.
-fn field_of(column: usize, ours: &RecordSchema, fields: &[RecordField]) -> Result<Option<usize>, String> {
+fn field_of(
+    column: usize,
+    ours: &RecordSchema,
+    fields: &[RecordField],
+    aliases: &[Vec<String>],
+) -> Result<Option<usize>, String> {
     let name = EVENT_COLUMNS[column];
     let named = |name: &str| fields.iter().position(|field| field.name == name);
     let our_field = ours.fields.iter().find(|field| field.name == name);
@@ -138,14 +155,16 @@ fn field_of(column: usize, ours: &RecordSchema, fields: &[RecordField]) -> Resul
         return Ok(Some(at));
     }
     // What has a name of ours is that column, whatever it was called before.
-    let renamed = |field: &RecordField| {
-        field.aliases.iter().flatten().any(|alias| alias == name) && !EVENT_COLUMNS.contains(&field.name.as_str())
-    };
-    let mut found = fields.iter().enumerate().filter(|(_, field)| renamed(field));
-    match (found.next(), found.next()) {
-        (Some((_, first)), Some((_, second))) => {
+    let mut renamed = fields.iter().zip(aliases).enumerate().filter(|(_, (field, aliases))| {
+        aliases.iter().any(|alias| alias == name) && !EVENT_COLUMNS.contains(&field.name.as_str())
+    });
+    match (renamed.next(), renamed.next()) {
+        (Some((_, (first, _))), Some((_, (second, _)))) => {
             Err(format!("column '{name}' is an alias of two fields, '{}' and '{}'", first.name, second.name))
         }
         (first, _) => Ok(first.map(|(at, _)| at)),
     }
 }
+
+#[cfg(test)]
+mod tests;
