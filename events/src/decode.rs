@@ -26,6 +26,15 @@ pub struct Decoded {
     pub dead_letters: Vec<DeadLetter>,
 }
 
+/// A writer's schema whose records cannot be read as events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IncompatibleSchema {
+    /// Its id in the registry.
+    pub id: u32,
+    /// What cannot be read; names the column, where it is one column's fault.
+    pub reason: String,
+}
+
 /// A record's number in its batch, and its value.
 type NumberedValue<'a> = (u32, &'a [u8]);
 
@@ -97,6 +106,15 @@ impl EventDecoder {
             })
             .collect();
         Ok(Decoded { events, record_of_row, schema_ids, dead_letters })
+    }
+
+    /// The writers' schemas that were found incompatible since the last call. Of all decoders with the same [`Schemas`] only
+    /// the first that meets such a schema tells it, and only once: somebody should be told, but not with every record.
+    pub fn take_incompatible_schemas(&mut self) -> Vec<IncompatibleSchema> {
+        match &mut self.values {
+            Values::Avro(avro) => avro.take_incompatible(),
+            Values::Json => Vec::new(),
+        }
     }
 
     /// The value, which is there and not too large.

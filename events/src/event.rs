@@ -56,6 +56,11 @@ impl EventType {
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|t| t.as_str() == name)
     }
+
+    /// Only what fills or pays a cart needs a quantity; for the rest it is 1 when none is said.
+    pub(crate) const fn needs_quantity(self) -> bool {
+        matches!(self, Self::AddToCart | Self::Purchase)
+    }
 }
 
 /// One event, borrowing its texts. Field meanings: `schemas/event-v1.avsc`.

@@ -96,13 +96,9 @@ impl<'a> EventFields<'a> {
         })
     }
 
-    /// Only what fills or pays a cart needs a quantity; for the rest it is 1.
     fn quantity(&self, event_type: EventType) -> Result<i32, Refusal> {
         let Some(text) = self.get(11) else {
-            return match event_type {
-                EventType::AddToCart | EventType::Purchase => Err(Refusal::missing("quantity")),
-                _ => Ok(1),
-            };
+            return if event_type.needs_quantity() { Err(Refusal::missing("quantity")) } else { Ok(1) };
         };
         // Tables with empty cells are often written with all whole numbers as 2.0.
         let text = text.trim();

@@ -28,7 +28,7 @@ mod validate;
 pub use alert::{Alert, AlertState, OffsetSpan, Severity};
 pub use codec::{CodecError, TopicCodec};
 pub use dead_letter::{DeadLetter, Reason, Stage};
-pub use decode::{DecodeError, Decoded, EventDecoder};
+pub use decode::{DecodeError, Decoded, EventDecoder, IncompatibleSchema};
 pub use encode::encode_event;
 pub use encode_json::encode_event_json;
 pub use event::{Event, EventType, event_schema};

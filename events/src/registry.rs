@@ -1,9 +1,9 @@
 //! Schemas by id: from a Confluent-compatible registry when one is configured, else the shipped ones.
 
-use apache_avro::{Schema, schema_compatibility::SchemaCompatibility};
+use apache_avro::Schema;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -98,6 +98,8 @@ pub struct Schemas {
     registry: Option<Registry>,
     subjects: HashMap<Subject, SubjectSchema>,
     met: Mutex<HashMap<u32, Arc<str>>>,
+    /// Writers' schemas that cannot be read as events, each told once.
+    incompatible: Mutex<HashSet<u32>>,
 }
 
 impl Schemas {
@@ -112,7 +114,7 @@ impl Schemas {
             subjects.insert(subject, SubjectSchema { id: i as u32 + 1, schema: Arc::new(schema), text: text.into() });
         }
         let met = subjects.values().map(|s| (s.id, s.text.clone())).collect();
-        Self { registry: None, subjects, met: Mutex::new(met) }
+        Self { registry: None, subjects, met: Mutex::new(met), incompatible: Mutex::default() }
     }
 
     /// Registers the schemas under `<topic>-value` at the registry, or takes the shipped ids when none is configured.
@@ -132,7 +134,7 @@ impl Schemas {
             entry.id = registry.register(&format!("{topic}-value"), &entry.text)?;
             met.insert(entry.id, entry.text.clone());
         }
-        Ok(Self { registry: Some(registry), subjects: schemas.subjects, met: Mutex::new(met) })
+        Ok(Self { registry: Some(registry), subjects: schemas.subjects, met: Mutex::new(met), ..schemas })
     }
 
     /// The schema that sluice writes this topic with.
@@ -162,34 +164,10 @@ impl Schemas {
         self.met.lock().unwrap_or_else(PoisonError::into_inner).insert(id, text.into());
     }
 
-    /// Whether values of the writer's schema can be read as our events, by Avro's rules of resolution.
-    ///
-    /// # Errors
-    /// With the first field that cannot.
-    pub fn readable_as_event(&self, writer: &Schema) -> Result<(), String> {
-        let reader = without_decimals(&self.subject(Subject::Events).schema)?;
-        SchemaCompatibility::can_read(&without_decimals(writer)?, &reader).map_err(|e| e.to_string())
+    /// Whether this is the first time that the schema with this id is found incompatible.
+    pub(crate) fn first_found_incompatible(&self, id: u32) -> bool {
+        self.incompatible.lock().unwrap_or_else(PoisonError::into_inner).insert(id)
     }
-}
-
-/// The schema with the plain type below each decimal: the library's rules know no decimals.
-/// Precision and scale are checked where the writer's structure is compiled.
-fn without_decimals(schema: &Schema) -> Result<Schema, String> {
-    fn strip(value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::Object(fields) => {
-                if fields.get("logicalType").is_some_and(|t| t == "decimal") {
-                    fields.remove("logicalType");
-                }
-                fields.values_mut().for_each(strip);
-            }
-            serde_json::Value::Array(items) => items.iter_mut().for_each(strip),
-            _ => {}
-        }
-    }
-    let mut json = serde_json::to_value(schema).map_err(|e| e.to_string())?;
-    strip(&mut json);
-    Schema::parse(&json).map_err(|e| e.to_string())
 }
 
 /// The three calls of the Confluent registry's REST API that we need.

@@ -43,6 +43,7 @@ metrics! {
     EventsDuplicate = "sluice_events_duplicate_total", Counter, [], "Events whose id was seen before in the dedup horizon.";
     EventsInvalid = "sluice_events_invalid_total", Counter, ["reason"], "Events that decode but break a rule; in bronze and dead letters.";
     DeadLetters = "sluice_dead_letters_total", Counter, ["stage", "reason"], "Dead letters written, by stage and reason.";
+    IncompatibleSchemas = "sluice_incompatible_schemas", IntGauge, ["topic", "schema_id"], "1 for each writer's schema met since the start that cannot be read as events; its records are dead letters.";
     ProducedEvents = "sluice_produced_events_total", Counter, [], "Events that the built-in producer appended.";
     ConsumerLag = "sluice_consumer_lag_records", IntGauge, ["topic", "partition"], "Records between the worker and the partition's end.";
     WatermarkLag = "sluice_watermark_lag_seconds", Gauge, ["partition"], "Wall clock minus the partition's watermark.";

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use arrow::array::RecordBatch;
 use sluice_event_log::{EventLog, PartitionReader};
 use sluice_events::{
-    DeadLetter, DecodeError, Decoded, EventDecoder, LogTime, Offset, Partial, Partition, RecordBuffer, Records,
-    Subject, TopicCodec, partition_for_key,
+    DeadLetter, DecodeError, Decoded, EventDecoder, IncompatibleSchema, LogTime, Offset, Partial, Partition,
+    RecordBuffer, Records, Subject, TopicCodec, partition_for_key,
 };
 use sluice_serve::PartitionStatus;
 use sluice_sinks::Metric;
@@ -217,6 +217,7 @@ impl PartitionLoop {
                 idle = false;
                 last_record = Instant::now();
                 let decoded = self.decode(&mut decoder, &records)?;
+                self.tell_incompatible(&decoder.take_incompatible_schemas());
                 let validation =
                     rules.check(&decoded.events, |row| records.get(decoded.record_of_row[row] as usize).time);
                 let ingested = worker.ingest(&records, decoded, validation)?;
@@ -285,6 +286,15 @@ impl PartitionLoop {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Once for each schema: its records are dead letters until its writer is mended, and a person is needed for that.
+    fn tell_incompatible(&self, schemas: &[IncompatibleSchema]) {
+        let topic = &self.pipeline.config.topics.events;
+        for IncompatibleSchema { id, reason } in schemas {
+            tracing::error!(%topic, schema_id = id, %reason, "a writer's schema is incompatible, its records are dead letters");
+            self.pipeline.metrics.set(Metric::IncompatibleSchemas, &[topic, &id.to_string()], 1.0);
         }
     }
 

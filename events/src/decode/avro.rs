@@ -1,11 +1,15 @@
 //! Avro values in the Confluent wire format to the columns of events.
 
-use super::{DecodeError, NumberedValue, Rows};
-use crate::{Reason, Refusal, RegistryError, Schemas, Subject, event_schema, structure::Structure};
-use apache_avro::Schema;
+mod columns;
+mod named_types;
+mod source;
+mod writer_schema;
+
+use super::{DecodeError, IncompatibleSchema, NumberedValue, Rows};
+use crate::{Reason, Refusal, RegistryError, Schemas, Subject, event_schema, structure::Fault};
 use arrow::{
-    array::{ArrayRef, Int32Array, RecordBatch, UInt32Array},
-    compute::{cast, concat_batches, take_record_batch},
+    array::{Int32Array, RecordBatch, UInt32Array},
+    compute::{concat_batches, take_record_batch},
 };
 use arrow_avro::{
     reader::{Decoder, ReaderBuilder},
@@ -16,6 +20,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use writer_schema::WriterSchema;
 
 /// Rows that one Arrow decoder takes before it must be flushed.
 const ROWS_MAX: usize = 1 << 16;
@@ -31,16 +36,32 @@ pub(super) struct AvroValues {
     writers: HashMap<u32, Result<Writer, Refusal>>,
     /// Ids that the registry did not know, and when it was asked.
     unknown: HashMap<u32, Instant>,
+    /// Found since it was last asked for.
+    incompatible: Vec<IncompatibleSchema>,
 }
 
 struct Writer {
-    structure: Structure,
+    schema: WriterSchema,
     decoder: Decoder,
+    /// The values of this batch without what is no column of ours; none when the writer has no such columns.
+    kept: Option<Kept>,
+}
+
+/// Values one after the other.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    /// Where each value ends.
+    ends: Vec<usize>,
 }
 
 impl AvroValues {
     pub fn new(schemas: Arc<Schemas>) -> Self {
-        Self { schemas, writers: HashMap::new(), unknown: HashMap::new() }
+        Self { schemas, writers: HashMap::new(), unknown: HashMap::new(), incompatible: Vec::new() }
+    }
+
+    pub fn take_incompatible(&mut self) -> Vec<IncompatibleSchema> {
+        std::mem::take(&mut self.incompatible)
     }
 
     /// Decodes the values of records. What is refused is told with the record's number.
@@ -49,6 +70,11 @@ impl AvroValues {
         values: &[NumberedValue<'_>],
         refused: &mut Vec<(u32, Refusal)>,
     ) -> Result<Rows, DecodeError> {
+        // What a batch left that was given up because the registry was away.
+        for kept in self.writers.values_mut().filter_map(|w| w.as_mut().ok()?.kept.as_mut()) {
+            kept.bytes.clear();
+            kept.ends.clear();
+        }
         // By writer: nearly always there is one.
         let mut by_writer: Vec<(u32, Vec<NumberedValue<'_>>)> = Vec::new();
         for (record, value) in values {
@@ -65,15 +91,7 @@ impl AvroValues {
         let mut ids = Vec::new();
         for (id, rows) in &by_writer {
             let Some(Ok(writer)) = self.writers.get_mut(id) else { continue };
-            for chunk in rows.chunks(ROWS_MAX) {
-                for (_, value) in chunk {
-                    let taken = writer.decoder.decode(value).map_err(|e| DecodeError::Arrow(e.to_string()))?;
-                    if taken != value.len() {
-                        return Err(DecodeError::Arrow(format!("took {taken} of {} bytes", value.len())));
-                    }
-                }
-                batches.push(flush(&mut writer.decoder)?);
-            }
+            writer.decode(rows, &mut batches)?;
             record_of_row.extend(rows.iter().map(|(record, _)| *record));
             ids.extend(std::iter::repeat_n(*id as i32, rows.len()));
         }
@@ -108,66 +126,102 @@ impl AvroValues {
             }
             self.writers.insert(id, writer);
         }
-        match &self.writers[&id] {
-            Err(refused) => Ok(Err(refused.clone())),
-            Ok(writer) => Ok(writer.structure.check(body).map(|()| id).map_err(|reason| {
-                let message = match reason {
-                    Reason::Truncated => "the body ends inside a field",
-                    Reason::TrailingBytes => "bytes are left after the last field",
-                    Reason::UnknownEventType => "the event type's symbol is none we know",
-                    Reason::BadTime => "event_time is beyond the year 9999",
-                    Reason::PriceOutOfRange => "unit_price does not fit decimal(18,4)",
-                    _ => "a field's bytes are not of its type",
-                };
-                Refusal::new(reason, message)
-            })),
+        match self.writers.get_mut(&id) {
+            Some(Ok(writer)) => Ok(writer.check(head, body).map(|()| id)),
+            Some(Err(refused)) => Ok(Err(refused.clone())),
+            None => Err(DecodeError::Arrow(format!("schema id {id} was forgotten"))),
         }
     }
 
-    fn writer(&self, id: u32) -> Result<Result<Writer, Refusal>, DecodeError> {
+    fn writer(&mut self, id: u32) -> Result<Result<Writer, Refusal>, DecodeError> {
         let text = match self.schemas.by_id(id) {
             Ok(text) => text,
             Err(RegistryError::UnknownId(_)) => return Ok(Err(Refusal::new(Reason::UnknownSchema, ""))),
             Err(error) => return Err(DecodeError::Registry(error)),
         };
-        let build = || -> Result<Writer, String> {
-            let schema = Schema::parse_str(&text).map_err(|e| e.to_string())?;
-            self.schemas.readable_as_event(&schema)?;
-            let structure = Structure::of_event(&schema)?;
-            let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
-            let writer = AvroSchema::new(text.to_string());
-            store.set(Fingerprint::Id(id), writer).map_err(|e| e.to_string())?;
-            let decoder = ReaderBuilder::new()
-                .with_reader_schema(AvroSchema::new(self.schemas.subject(Subject::Events).text.to_string()))
-                .with_writer_schema_store(store)
-                .with_active_fingerprint(Fingerprint::Id(id))
-                .with_batch_size(ROWS_MAX)
-                .build_decoder()
-                .map_err(|e| e.to_string())?;
-            Ok(Writer { structure, decoder })
-        };
-        Ok(build().map_err(|message| Refusal::new(Reason::IncompatibleSchema, format!("schema {id}: {message}"))))
+        Ok(Writer::new(id, &text, &self.schemas).map_err(|reason| {
+            let refusal = Refusal::new(Reason::IncompatibleSchema, format!("schema id {id}: {reason}"));
+            if self.schemas.first_found_incompatible(id) {
+                self.incompatible.push(IncompatibleSchema { id, reason });
+            }
+            refusal
+        }))
     }
 }
 
-/// Takes the decoder's rows and gives them the columns of [`event_schema`]. Texts are decoded as Utf8 and cast, which
-/// copies no bytes: when arrow-avro 59 makes views itself, it makes empty texts of nulls.
-fn flush(decoder: &mut Decoder) -> Result<RecordBatch, DecodeError> {
-    let batch = decoder
-        .flush()
-        .map_err(|e| DecodeError::Arrow(e.to_string()))?
-        .ok_or_else(|| DecodeError::Arrow("no rows after decoding".to_owned()))?;
-    let schema = event_schema();
-    let columns = schema
-        .fields()
-        .iter()
-        .zip(batch.columns())
-        .map(|(field, column)| match column.data_type() == field.data_type() {
-            true => Ok(column.clone()),
-            false => cast(column, field.data_type()),
-        })
-        .collect::<Result<Vec<ArrayRef>, _>>()?;
-    Ok(RecordBatch::try_new(schema, columns)?)
+impl Writer {
+    fn new(id: u32, text: &str, schemas: &Schemas) -> Result<Self, String> {
+        let schema = WriterSchema::of_event(text, &schemas.subject(Subject::Events).schema)?;
+        let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+        store.set(Fingerprint::Id(id), AvroSchema::new(schema.kept.to_string())).map_err(|e| e.to_string())?;
+        let decoder = ReaderBuilder::new()
+            .with_writer_schema_store(store)
+            .with_active_fingerprint(Fingerprint::Id(id))
+            .with_batch_size(ROWS_MAX)
+            .build_decoder()
+            .map_err(|e| e.to_string())?;
+        let kept = schema.has_unknown_columns().then(Kept::default);
+        Ok(Self { schema, decoder, kept })
+    }
+
+    /// Whether the body will decode.
+    fn check(&mut self, head: &[u8], body: &[u8]) -> Result<(), Refusal> {
+        let Some(kept) = &mut self.kept else { return self.schema.structure.check(body, None).map_err(refusal) };
+        let start = kept.bytes.len();
+        kept.bytes.extend_from_slice(head);
+        match self.schema.structure.check(body, Some(&mut kept.bytes)) {
+            Ok(()) => {
+                kept.ends.push(kept.bytes.len());
+                Ok(())
+            }
+            Err(fault) => {
+                kept.bytes.truncate(start);
+                Err(refusal(fault))
+            }
+        }
+    }
+
+    /// Decodes values that were checked.
+    fn decode(&mut self, rows: &[NumberedValue<'_>], batches: &mut Vec<RecordBatch>) -> Result<(), DecodeError> {
+        for (i, chunk) in rows.chunks(ROWS_MAX).enumerate() {
+            for (j, (_, value)) in chunk.iter().enumerate() {
+                let value = self.kept.as_ref().map_or(*value, |kept| kept.value(i * ROWS_MAX + j));
+                let taken = self.decoder.decode(value).map_err(|e| DecodeError::Arrow(e.to_string()))?;
+                if taken != value.len() {
+                    return Err(DecodeError::Arrow(format!("took {taken} of {} bytes", value.len())));
+                }
+            }
+            let decoded = self
+                .decoder
+                .flush()
+                .map_err(|e| DecodeError::Arrow(e.to_string()))?
+                .ok_or_else(|| DecodeError::Arrow("no rows after decoding".to_owned()))?;
+            batches.push(columns::ours(&decoded, &self.schema.columns)?);
+        }
+        Ok(())
+    }
+}
+
+impl Kept {
+    fn value(&self, i: usize) -> &[u8] {
+        let start = i.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.bytes[start..self.ends[i]]
+    }
+}
+
+fn refusal(fault: Fault<'_>) -> Refusal {
+    let what = match fault.reason {
+        Reason::Truncated => "the body ends inside it",
+        Reason::UnknownEventType => "the event type is none we know",
+        Reason::BadTime => "the time is beyond the year 9999",
+        Reason::PriceOutOfRange => "the amount does not fit decimal(18,4) exactly",
+        Reason::MissingField => "it is null, and must not be",
+        _ => "its bytes are not of its type",
+    };
+    match fault.field {
+        Some(field) => Refusal::new(fault.reason, format!("column '{field}': {what}")),
+        None => Refusal::new(fault.reason, "bytes are left after the last field"),
+    }
 }
 
 fn in_record_order(

@@ -35,6 +35,9 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
     let good = encoded("good", now);
     let mut unknown_schema = good.clone();
     unknown_schema[1..5].copy_from_slice(&999_u32.to_be_bytes());
+    // The schema of another topic.
+    let mut incompatible = good.clone();
+    incompatible[1..5].copy_from_slice(&(EVENTS_SCHEMA + 1).to_be_bytes());
     // After the magic byte, the id and the event id "odd" with its length stands the symbol's number, zigzag.
     let mut unknown_type = encoded("odd", now);
     unknown_type[5 + 4] = 60 << 1;
@@ -44,11 +47,12 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
     // An event id whose length has more than 64 bits.
     let mut long_varint = good[..5].to_vec();
     long_varint.extend([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]);
-    let bad: [(&str, Vec<u8>); 9] = [
+    let bad: [(&str, Vec<u8>); 10] = [
         ("malformed_body", long_varint),
         ("bad_event_time", encoded("nanoseconds", now * 1_000_000)),
         ("no_magic_byte", b"{\"event\":\"not avro\"}".to_vec()),
         ("unknown_schema_id", unknown_schema),
+        ("incompatible_schema", incompatible),
         ("truncated_body", good[..good.len() - 3].to_vec()),
         ("value_too_large", ten_megabytes),
         ("unknown_event_type", unknown_type),
@@ -91,7 +95,7 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
     assert_eq!(sluice.number("SELECT count(*) FROM silver.events"), bad.len() as u64 + 1);
     let report = sluice.verify();
     let ledger = &report["partitions"][0];
-    assert_eq!((&ledger["end_offset"], &ledger["undecodable"], &ledger["invalid"]), (&19.into(), &7.into(), &2.into()));
+    assert_eq!((&ledger["end_offset"], &ledger["undecodable"], &ledger["invalid"]), (&21.into(), &8.into(), &2.into()));
 }
 
 #[test]

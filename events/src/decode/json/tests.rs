@@ -3,7 +3,7 @@ use crate::{
     decode::tests::{decoder, event, framed, records},
     encode_event_json,
 };
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -126,6 +126,50 @@ fn what_cannot_be_read_is_a_dead_letter_that_names_the_field_and_the_rest_goes_o
     assert_eq!(decoded.record_of_row, [0, 20]);
     let ids = decoded.events.column_by_name("event_id").unwrap().as_string_view();
     assert_eq!(ids.iter().flatten().collect::<Vec<_>>(), ["good", "last"]);
+}
+
+#[test]
+fn keys_that_come_go_move_and_change_their_type_are_read_as_they_were_meant() {
+    let plain =
+        |fields: &str| format!(r#"{{"event_id":"e","event_type":"purchase","event_time":1732881600123{fields}}}"#);
+    let full = plain(r#","customer_id":"17","quantity":2,"unit_price":19.9,"currency":"EUR""#);
+    let same = [
+        // Added, of whatever type.
+        full.replace('}', r#","coupon":null,"points":7,"basket":[{"customer_id":"other","x":[true]}],"gift":{"quantity":9}}"#),
+        // Moved.
+        r#"{"currency":"EUR","unit_price":19.9,"event_time":1732881600123,"quantity":2,"customer_id":"17","event_type":"purchase","event_id":"e"}"#.to_owned(),
+        // A number for a text and the other way round, and numbers written in other ways.
+        full.replace(r#""17""#, "17").replace(":2,", r#":"2","#).replace("19.9", r#""19.90""#),
+        full.replace(":2,", ":2.0,").replace("19.9", "19.9000"),
+        full.replace("1732881600123", r#""1732881600123""#),
+        full.replace("1732881600123", r#""2024-11-29T12:00:00.123Z""#),
+        full.replace("1732881600123", r#""2024-11-29T13:00:00.123456+01:00""#),
+        // Said to be nothing.
+        full.replace('}', r#","device":null,"channel":""}"#),
+    ];
+    let decoded = |value: &str| json_decoder().decode(0, &records(&[Some(value.into())])).unwrap();
+    let events = decoded(&full).events;
+    assert_eq!(events.num_rows(), 1);
+    for value in &same {
+        assert_eq!(decoded(value).events, events, "{value}");
+    }
+    // Removed or renamed: null; a quantity is 1 but for what fills or pays a cart.
+    let view = plain("").replace("purchase", "page_view");
+    let few = decoded(&view).events;
+    assert_eq!(few.columns()[3..11].iter().chain(&few.columns()[12..]).filter(|c| c.null_count() == 0).count(), 0);
+    assert_eq!(decoded(&view.replace('}', r#","quantity":1,"client_id":"17"}"#)).events, few);
+    for (value, reason) in [
+        (plain(""), Reason::MissingField),
+        (full.replace("event_id", "id"), Reason::MissingField),
+        (full.replace(r#""e""#, "null"), Reason::MissingField),
+        (full.replace("event_time", "at"), Reason::MissingField),
+        (full.replace(":2,", ":true,"), Reason::BadField),
+        (full.replace(r#""17""#, r#"{"id":17}"#), Reason::BadField),
+        (full.replace("19.9", "[19.9]"), Reason::BadField),
+    ] {
+        let letters = decoded(&value).dead_letters;
+        assert_eq!(letters.iter().map(|l| l.reason).collect::<Vec<_>>(), [reason], "{value}");
+    }
 }
 
 /// What a shop's own code, or a bad disk, may put into a value.
