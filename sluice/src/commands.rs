@@ -63,6 +63,9 @@ enum Command {
     },
     /// Check the ledger (no record lost, none twice) and that the stream equals a batch over silver. Exit 1 if not.
     Verify {
+        /// Read every row: prove each duplicate by its id, and compare every window.
+        #[arg(long)]
+        deep: bool,
         /// For programs.
         #[arg(long)]
         json: bool,
@@ -215,8 +218,8 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Merge(args) => roles::merge(config, args.until_drained)?,
         Command::Serve => roles::serve(&config)?,
         Command::Query { sql, format } => query::run(&config, &sql, format)?,
-        Command::Verify { json } => {
-            return Ok(if verify::run(&config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        Command::Verify { deep, json } => {
+            return Ok(if verify::run(&config, deep, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });

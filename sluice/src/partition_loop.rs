@@ -41,6 +41,8 @@ pub(crate) enum ToLake {
         upto: i64,
         rows: RecordBatch,
         dead_letters: Option<RecordBatch>,
+        /// Offsets that are covered and are duplicates, in their order.
+        duplicates: Vec<i64>,
     },
     Barrier {
         epoch: u64,
@@ -226,12 +228,19 @@ impl PartitionLoop {
                 let dead_letters = if letters.is_empty() { None } else { Some(dead_letter_rows(letters)?) };
                 let upto = ingested.upto.get();
                 // A writer that is gone has failed, and said why.
-                let _ = self.bronze.send(ToLake::Rows { app: app.clone(), upto, rows: ingested.bronze, dead_letters });
+                let _ = self.bronze.send(ToLake::Rows {
+                    app: app.clone(),
+                    upto,
+                    rows: ingested.bronze,
+                    dead_letters,
+                    duplicates: Vec::new(),
+                });
                 let _ = self.silver.send(ToLake::Rows {
                     app: app.clone(),
                     upto,
                     rows: ingested.silver,
                     dead_letters: None,
+                    duplicates: ingested.duplicates,
                 });
             }
             if end_asked.is_none_or(|at| at.elapsed() > LAG_INTERVAL) || records.is_empty() {

@@ -437,8 +437,9 @@ impl LakeWriter {
         let mut heard = 0;
         while let Ok(message) = input.recv() {
             match message {
-                ToLake::Rows { app, upto, rows, dead_letters } => {
+                ToLake::Rows { app, upto, rows, dead_letters, duplicates } => {
                     append(&mut self.rows, &app, upto, &rows)?;
+                    count(&mut self.rows, &app, upto, &duplicates)?;
                     if let (Some(table), Some(letters)) = (&mut self.dead_letters, dead_letters) {
                         // A producer's letter has its place in a file: the reader of its topic began after what is committed.
                         append(table, &app, upto, &letters)?;
@@ -490,6 +491,17 @@ fn append(table: &mut LakeTable, app: &str, upto: i64, rows: &RecordBatch) -> Re
         table.write(rows)?;
     }
     table.cover(app, upto);
+    Ok(())
+}
+
+/// Counts the duplicates that the table does not cover yet.
+fn count(table: &mut LakeTable, app: &str, upto: i64, duplicates: &[i64]) -> Result<()> {
+    let committed = table.committed(app)?.unwrap_or(-1);
+    let new = duplicates.iter().filter(|offset| **offset > committed).count();
+    table.count(app, new as i64);
+    if new > 0 {
+        table.cover(app, upto);
+    }
     Ok(())
 }
 
@@ -550,7 +562,13 @@ impl DeadLetterLoop {
                 }
                 let rows = dead_letter_rows(&letters)?;
                 let none = RecordBatch::new_empty(bronze_events().schema);
-                let message = ToLake::Rows { app: app.clone(), upto: upto.get(), rows: none, dead_letters: Some(rows) };
+                let message = ToLake::Rows {
+                    app: app.clone(),
+                    upto: upto.get(),
+                    rows: none,
+                    dead_letters: Some(rows),
+                    duplicates: Vec::new(),
+                };
                 let _ = self.bronze.send(message);
             }
             self.position.store(reader.position().get(), Ordering::Release);

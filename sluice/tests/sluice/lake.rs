@@ -4,6 +4,7 @@ use crate::{
     crash::TABLES,
     support::{Services, Sluice, skipped},
 };
+use serde_json::Value;
 use std::{
     fmt::Write as _,
     fs::File,
@@ -47,7 +48,7 @@ fn input(events: u32) -> (Sluice, PathBuf) {
         match number % 60 {
             0 => writeln!(text, "{{\"event_id\": {number}").unwrap(),
             30 => {
-                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                let event: Value = serde_json::from_str(line).unwrap();
                 let time = event["event_time"].as_str().unwrap();
                 writeln!(
                     text,
@@ -111,4 +112,64 @@ fn on_s3_too() {
     let Ok(s3) = std::env::var("SLUICE_TEST_S3") else { return skipped("crashes on S3", "needs SLUICE_TEST_S3") };
     let run = Services::run_name();
     die_at_each_step(|number| Services::lake_settings(&s3, &format!("{run}-{number}")));
+}
+
+/// The newest commit of a table that added files: its actions, and the number of the next one.
+fn last_added(log: &Path) -> (Value, PathBuf) {
+    let mut commits: Vec<PathBuf> = std::fs::read_dir(log).unwrap().map(|f| f.unwrap().path()).collect();
+    commits.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    commits.sort();
+    let next = log.join(format!("{:020}.json", commits.len()));
+    let adds = commits.iter().rev().flat_map(|commit| {
+        let text = std::fs::read_to_string(commit).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["add"].clone()).collect::<Vec<_>>()
+    });
+    let add = adds.into_iter().find(|add| add.is_object()).unwrap();
+    (add, next)
+}
+
+#[test]
+fn verify_names_the_offsets_that_are_missing_and_those_that_are_there_twice() {
+    let (source, _file) = input(2_000);
+    source.verify();
+    for table in ["bronze", "silver"] {
+        let folder = source.path(&format!("shop/lake/{table}/events"));
+        let (add, next) = last_added(&folder.join("_delta_log"));
+        let path = add["path"].as_str().unwrap();
+        // A file that is listed twice, under another name.
+        let mut twice = add.clone();
+        twice["path"] = format!("{}-again.parquet", path.trim_end_matches(".parquet")).into();
+        let to = folder.join(twice["path"].as_str().unwrap());
+        std::fs::copy(folder.join(path), &to).unwrap();
+        std::fs::write(&next, format!("{}\n", serde_json::json!({ "add": twice }))).unwrap();
+        let said = problems(&source);
+        assert!(said.contains(&format!("{table}.events, partition 0")) && said.contains("there twice: "), "{said}");
+        // A file that is lost.
+        let remove = |path: &Value| {
+            let remove = serde_json::json!({ "remove": {
+                "path": path, "deletionTimestamp": 0, "dataChange": true,
+                "partitionValues": add["partitionValues"], "size": add["size"],
+            }});
+            format!("{remove}\n")
+        };
+        std::fs::write(&next, remove(&twice["path"])).unwrap();
+        source.verify();
+        std::fs::write(&next, remove(&add["path"])).unwrap();
+        let said = problems(&source);
+        match table {
+            "bronze" => assert!(said.contains("in silver and not in bronze: "), "{said}"),
+            _ => assert!(said.contains("the workers counted"), "{said}"),
+        }
+        let deep = source.output(&["verify", "--deep"]);
+        assert_eq!(deep.status.code(), Some(1));
+        std::fs::remove_file(&next).unwrap();
+        source.verify();
+    }
+}
+
+/// What `verify` says when it does not balance.
+fn problems(sluice: &Sluice) -> String {
+    let output = sluice.output(&["verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stdout).unwrap()
 }
