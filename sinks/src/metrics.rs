@@ -65,6 +65,8 @@ metrics! {
     FilesCompacted = "sluice_lake_files_compacted_total", Counter, ["table"], "Small files that were merged into larger ones.";
     RowsRetired = "sluice_lake_rows_retired_total", Counter, ["table"], "Rows dropped because they were kept long enough.";
     FilesVacuumed = "sluice_lake_files_vacuumed_total", Counter, ["table"], "Files removed that no version of a table needs.";
+    LoadedRows = "sluice_loaded_rows_total", Counter, ["table", "outcome"], "Rows of delivered batch files, by what became of them.";
+    LoadFailures = "sluice_load_failures_total", Counter, ["kind"], "Delivered batch files that could not be loaded.";
     MaintenanceFailures = "sluice_lake_maintenance_failures_total", Counter, ["table"], "Times that looking after a table failed; it is tried again.";
     CommitDuration = "sluice_commit_duration_seconds", Histogram, ["table"], "Time of one Delta commit.";
     CheckpointDuration = "sluice_checkpoint_duration_seconds", Histogram, ["role"], "Time to write one checkpoint.";

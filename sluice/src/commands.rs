@@ -5,7 +5,7 @@ use crate::{
     config::Overrides,
     doctor,
     lake_command::{self, LakeCommand},
-    models,
+    load, models,
     produce::Source,
     query::{self, Format},
     roles, up, verify,
@@ -73,6 +73,15 @@ enum Command {
     /// Say what there is, what is wrong and what a start would do: log, lake, checkpoints, stores. Changes nothing; exit 1
     /// when something needs a person.
     Doctor {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Load clients.csv and achats.csv into bronze, silver.customers and silver.orders. A file loaded again changes nothing.
+    Load {
+        /// Files or s3://bucket/file, plain or .gz; the name says what is in it: clients… or achats… [default: those that
+        /// are in the setting sources.url].
+        files: Vec<String>,
         /// For programs.
         #[arg(long)]
         json: bool,
@@ -224,6 +233,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Load { files, json } => load::run(&config, &files, json)?,
         Command::Lake(command) => lake_command::run(&config, command)?,
         Command::Models(command) => return show_models(&config, command),
         Command::Config(ConfigCommand::Check) => println!("the settings are good"),

@@ -28,6 +28,7 @@ pub struct Config {
     pub merge: MergeConfig,
     pub checkpoints: CheckpointsConfig,
     pub lake: LakeConfig,
+    pub sources: SourcesConfig,
     pub kpi_store: KpiStoreConfig,
     pub models: ModelsConfig,
     pub serve: ListenConfig,
@@ -172,6 +173,16 @@ pub struct CheckpointsConfig {
     pub url: String,
 }
 
+/// Where batch files are delivered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct SourcesConfig {
+    pub url: String,
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
 /// Where the user's models are.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -244,8 +255,11 @@ impl Config {
         let below = |path: &Path| if path.is_absolute() { path.to_owned() } else { dir.join(path) };
         self.log.embedded.dir = below(&self.log.embedded.dir);
         self.kpi_store.dir = below(&self.kpi_store.dir);
-        for place in [&mut self.lake.bronze, &mut self.lake.silver, &mut self.lake.gold, &mut self.checkpoints.url] {
-            if !place.contains("://") {
+        let lake = &mut self.lake;
+        let places =
+            [&mut lake.bronze, &mut lake.silver, &mut lake.gold, &mut self.checkpoints.url, &mut self.sources.url];
+        for place in places {
+            if !place.is_empty() && !place.contains("://") {
                 *place = below(Path::new(place.as_str())).display().to_string();
             }
         }

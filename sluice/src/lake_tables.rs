@@ -5,6 +5,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
 };
+use sluice_batch_inputs::{ACHAT_COLUMNS, CLIENT_COLUMNS, bronze_schema, customers_schema, orders_schema};
 use sluice_events::DeadLetter;
 use sluice_sinks::lake::{Bucket, DatePartition, TableSpec, erasures_schema};
 use sluice_stream_processor::{LiveModel, Merger, PartitionWorker};
@@ -38,6 +39,31 @@ pub(crate) fn bronze_dead_letters() -> TableSpec {
         schema: dead_letter_schema(),
         partition: Some(DatePartition { column: "ingest_date", from: "log_time" }),
     }
+}
+
+/// The rows of batch files as received: `bronze.clients`, `bronze.achats`.
+pub(crate) fn bronze_file(name: &str) -> TableSpec {
+    let columns = if name == "clients" { &CLIENT_COLUMNS } else { &ACHAT_COLUMNS };
+    TableSpec {
+        bucket: Bucket::Bronze,
+        path: name.to_owned(),
+        name: format!("bronze.{name}"),
+        schema: bronze_schema(columns),
+        partition: None,
+    }
+}
+
+pub(crate) fn silver_customers() -> TableSpec {
+    silver("customers", customers_schema())
+}
+
+pub(crate) fn silver_orders() -> TableSpec {
+    silver("orders", orders_schema())
+}
+
+fn silver(name: &str, schema: SchemaRef) -> TableSpec {
+    let name = name.to_owned();
+    TableSpec { bucket: Bucket::Silver, name: format!("silver.{name}"), path: name, schema, partition: None }
 }
 
 /// That a person was made unknown; see `sluice lake forget`.

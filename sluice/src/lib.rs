@@ -10,6 +10,7 @@ mod doctor;
 mod lake_command;
 mod lake_tables;
 mod live_models;
+mod load;
 mod merge_role;
 mod models;
 mod partition_loop;

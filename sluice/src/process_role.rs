@@ -192,7 +192,7 @@ impl ProcessRole {
             self.letters = Some(RunningLetters { signals, position, thread });
         }
         if self.loops.contains_key(&0) && self.caretaker.is_none() {
-            self.caretaker = Caretaker::start(&self.pipeline)?;
+            self.caretaker = Caretaker::start(&self.pipeline, &self.runtime)?;
         }
         Ok(())
     }

@@ -6,8 +6,10 @@ mod fault_point;
 mod location;
 mod maintain;
 mod parquet_layout;
+mod sources;
 mod table;
 mod table_schema;
+mod upsert;
 
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
 pub use config::{LakeConfig, MaintainConfig, Retention, S3Config};
@@ -17,7 +19,9 @@ pub use maintain::{
     Commit, Compacted, DayShape, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape, Vacuumed,
     erasures_schema, merge_for, retained_app,
 };
+pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
+pub use upsert::{Staging, Upserted};
 
 pub use deltalake::DeltaTable;
 use deltalake::DeltaTableBuilder;

@@ -182,6 +182,11 @@ impl LakeTable {
         })
     }
 
+    /// The table as Delta knows it.
+    pub(super) fn into_delta(self) -> DeltaTable {
+        self.table
+    }
+
     /// Its name in SQL.
     pub fn name(&self) -> &str {
         &self.spec.name

@@ -11,6 +11,7 @@ mod engine;
 mod json_topic;
 mod lake;
 mod live_run;
+mod load;
 mod models;
 mod real_input;
 mod recovery;

@@ -32,9 +32,9 @@ const TRIES: usize = 5;
 pub struct KeptTable {
     /// As in SQL: `bronze.events`.
     pub name: String,
-    table: DeltaTable,
-    config: Arc<LakeConfig>,
-    runtime: tokio::runtime::Handle,
+    pub(super) table: DeltaTable,
+    pub(super) config: Arc<LakeConfig>,
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 impl Lake {
@@ -74,7 +74,7 @@ impl KeptTable {
     }
 
     /// A session in which rows take no more than `maintain.memory_bytes_max`, about, and one file is read at a time.
-    fn session(&self) -> Result<SessionContext, LakeError> {
+    pub(super) fn session(&self) -> Result<SessionContext, LakeError> {
         let memory = self.config.maintain.memory_bytes_max;
         let environment = DeltaRuntimeEnvBuilder::new().with_max_spill_size(memory).build();
         // With Delta's own planner, which updates need.
@@ -87,7 +87,7 @@ impl KeptTable {
     }
 
     /// Does a deed again that only lost against somebody else's commit, on what the table is then.
-    fn insist<T>(
+    pub(super) fn insist<T>(
         &mut self,
         name: &'static str,
         mut deed: impl FnMut(&mut Self) -> Result<T, DeltaTableError>,
