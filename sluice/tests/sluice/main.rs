@@ -11,6 +11,7 @@ mod engine;
 mod json_topic;
 mod live_run;
 mod models;
+mod quality;
 mod real_input;
 mod recovery;
 mod scale_out;
