@@ -42,11 +42,11 @@ pub struct ExpectationReport {
 pub struct HourReport {
     /// Its start: milliseconds since 1970.
     pub start: i64,
-    /// All of its checks together.
+    /// All of its checks together; the age is that of the worst.
     pub figure: Figure,
-    /// Checks of a partition or a file.
+    /// Checks: of all partitions of a process at one commit, or of a file.
     pub checks: u64,
-    /// Those that did not meet the expectation.
+    /// Those at which the expectation was not met.
     pub failed: u64,
 }
 
@@ -69,14 +69,8 @@ struct Building {
     newest: QualityResult,
     /// By partition and file.
     latest: BTreeMap<(Option<i32>, Option<String>), QualityResult>,
-    hours: BTreeMap<i64, Hour>,
-}
-
-#[derive(Debug, Default)]
-struct Hour {
-    figure: Figure,
-    checks: u64,
-    failed: u64,
+    /// By moment.
+    checks: BTreeMap<i64, Figure>,
 }
 
 impl ReportBuilder {
@@ -86,12 +80,10 @@ impl ReportBuilder {
         let building = self.expectations.entry(key).or_insert_with(|| Building {
             newest: result.clone(),
             latest: BTreeMap::new(),
-            hours: BTreeMap::new(),
+            checks: BTreeMap::new(),
         });
-        let hour = building.hours.entry(result.checked_at.div_euclid(MILLIS_AN_HOUR) * MILLIS_AN_HOUR).or_default();
-        hour.figure = Figure::of_all(result.kind, result.at_least, [hour.figure, result.figure]);
-        hour.checks += 1;
-        hour.failed += u64::from(result.figure.ok == Some(false));
+        let check = building.checks.entry(result.checked_at).or_default();
+        *check = Figure::of_all(result.kind, result.at_least, [*check, result.figure]);
         if result.checked_at > building.newest.checked_at {
             building.newest = result.clone();
         }
@@ -119,19 +111,9 @@ impl Building {
             newest.checked_at - r.checked_at <= MILLIS_AN_HOUR && r.rule == newest.rule
         };
         let latest = self.latest.values().filter(is_of_now).map(|result| result.figure);
-        let judged = |figure: Figure| Figure::of_all(newest.kind, newest.at_least, [figure]);
         ExpectationReport {
             latest: Figure::of_all(newest.kind, newest.at_least, latest),
-            history: self
-                .hours
-                .into_iter()
-                .map(|(start, Hour { figure, checks, failed })| HourReport {
-                    start,
-                    figure: judged(figure),
-                    checks,
-                    failed,
-                })
-                .collect(),
+            history: history(newest.kind, newest.at_least, self.checks),
             table: newest.table,
             name: newest.expectation,
             kind: newest.kind,
@@ -141,6 +123,25 @@ impl Building {
             checked_at: newest.checked_at,
         }
     }
+}
+
+fn history(kind: Kind, at_least: Option<f64>, checks: BTreeMap<i64, Figure>) -> Vec<HourReport> {
+    let mut hours: Vec<HourReport> = Vec::new();
+    for (at, check) in checks {
+        let start = at.div_euclid(MILLIS_AN_HOUR) * MILLIS_AN_HOUR;
+        if hours.last().is_none_or(|hour| hour.start != start) {
+            hours.push(HourReport { start, figure: Figure::default(), checks: 0, failed: 0 });
+        }
+        let Some(hour) = hours.last_mut() else { continue };
+        hour.checks += 1;
+        hour.failed += u64::from(check.ok == Some(false));
+        let worst = hour.figure.age_seconds.into_iter().chain(check.age_seconds).reduce(f64::max);
+        hour.figure = Figure { age_seconds: worst, ..Figure::of_all(kind, at_least, [hour.figure, check]) };
+        if !kind.is_share() && hour.failed > 0 {
+            hour.figure.ok = Some(false);
+        }
+    }
+    hours
 }
 
 #[cfg(test)]
@@ -203,5 +204,8 @@ mod tests {
         let [freshness, volume] = &report.expectations[..] else { panic!("{report:?}") };
         assert_eq!((freshness.latest.age_seconds, freshness.latest.ok), (Some(2.0), Some(true)));
         assert_eq!((volume.latest.rows, volume.latest.ok), (2, Some(false)));
+        // One check of two partitions.
+        let told = |e: &ExpectationReport| (e.history[0].checks, e.history[0].failed, e.history[0].figure.ok);
+        assert_eq!((told(freshness), told(volume)), ((1, 0, Some(true)), (1, 1, Some(false))));
     }
 }

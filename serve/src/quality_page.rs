@@ -85,7 +85,7 @@ fn figure(kind: Kind, figure: &Figure) -> String {
 fn detail(e: &ExpectationReport) -> String {
     let rows = grouped(e.latest.rows);
     match (e.kind, e.latest.passed) {
-        (Kind::Freshness, _) => format!("old was the newest row at {}", time(e.checked_at)),
+        (Kind::Freshness, _) => format!("age of the newest row at {}", time(e.checked_at)),
         (Kind::Volume, _) => format!("at {}", time(e.checked_at)),
         (_, Some(passed)) => {
             let broken = e.latest.rows.saturating_sub(passed);
@@ -96,24 +96,24 @@ fn detail(e: &ExpectationReport) -> String {
     }
 }
 
-/// One bar an hour: its height is the share of checks that met the expectation.
+/// One bar an hour.
 fn bars(out: &mut String, e: &ExpectationReport, until: i64, hours: usize) {
     // More hours than a phone has room for would be lines of dust.
     let shown = hours.min(48) as i64;
     out.push_str("<div class=\"bars\" role=\"img\" aria-label=\"Hour by hour\">");
     for hour in until - shown + 1..=until {
         let of = e.history.iter().find(|h| h.start.div_euclid(MILLIS_AN_HOUR) == hour);
-        let (state, height, says) = match of {
-            None => ("none", 100, "no check".to_owned()),
+        let (state, says) = match of {
+            None => ("none", "no check".to_owned()),
             Some(hour) => bar(e, hour),
         };
         let start = time(hour * MILLIS_AN_HOUR);
-        let _ = write!(out, "<i class=\"{state}\" style=\"height:{height}%\" title=\"{start}: {says}\"></i>");
+        let _ = write!(out, "<i class=\"{state}\" title=\"{start}: {says}\"></i>");
     }
     out.push_str("</div>");
 }
 
-fn bar(e: &ExpectationReport, hour: &HourReport) -> (&'static str, u64, String) {
+fn bar(e: &ExpectationReport, hour: &HourReport) -> (&'static str, String) {
     let met = hour.checks.saturating_sub(hour.failed);
     let state = match hour.figure.ok {
         None => "none",
@@ -123,7 +123,7 @@ fn bar(e: &ExpectationReport, hour: &HourReport) -> (&'static str, u64, String) 
     };
     let measured = if e.kind.is_share() { format!("{}, ", figure(e.kind, &hour.figure)) } else { String::new() };
     let says = format!("{measured}{met} of {} checks met", hour.checks);
-    (state, (100 * met / hour.checks.max(1)).max(12), says)
+    (state, says)
 }
 
 fn time(millis: i64) -> String {
@@ -134,7 +134,7 @@ fn time(millis: i64) -> String {
 /// Never rounds up to a whole that is not there: 99.9996 % is 99.999 %.
 fn percent(share: f64) -> String {
     let text = format!("{:.3}", (share * 100_000.0).floor() / 1000.0);
-    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+    format!("{}\u{a0}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 fn age(seconds: f64) -> String {
@@ -179,7 +179,10 @@ mod tests {
 
     #[test]
     fn numbers_read_well_and_nothing_is_rounded_to_perfection() {
-        assert_eq!([1.0, 0.999_999, 0.995, 0.5, 0.0].map(percent), ["100 %", "99.999 %", "99.5 %", "50 %", "0 %"]);
+        assert_eq!(
+            [1.0, 0.999_999, 0.995, 0.5, 0.0].map(percent),
+            ["100\u{a0}%", "99.999\u{a0}%", "99.5\u{a0}%", "50\u{a0}%", "0\u{a0}%"]
+        );
         assert_eq!([0.25, 61.0, 7_260.0, 90_000.0].map(age), ["0.2 s", "1 min 1 s", "2 h 1 min", "1 d 1 h"]);
         assert_eq!([7, 1_234, 1_234_567].map(grouped), ["7", "1\u{202f}234", "1\u{202f}234\u{202f}567"]);
         assert_eq!(escaped("a<b>&'\"c"), "a&lt;b&gt;&amp;&#39;&quot;c");

@@ -222,6 +222,11 @@ impl ProcessRole {
         for partition in partitions {
             self.forget_metrics(&partition.to_string());
         }
+        if self.loops.is_empty() {
+            for expectation in self.pipeline.expectations.iter() {
+                self.pipeline.metrics.remove(Metric::QualityRatio, &[&expectation.name, &expectation.table]);
+            }
+        }
     }
 
     /// What is said of a partition that is another's now would be said for ever.

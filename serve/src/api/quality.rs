@@ -65,7 +65,7 @@ pub(crate) struct FigureBody {
     passed: Option<u64>,
     /// passed / rows; null without rows.
     ratio: Option<f64>,
-    /// Of freshness: the age of the newest row when it was checked.
+    /// Of freshness: the age of the newest row when it was checked; in an hour, the greatest.
     age_seconds: Option<f64>,
     /// Null: nothing to judge by.
     ok: Option<bool>,
@@ -76,9 +76,9 @@ pub(crate) struct FigureBody {
 pub(crate) struct HourBody {
     /// Its start. RFC 3339.
     hour: String,
-    /// Checks of one partition at one commit.
+    /// Checks: of all partitions of a process at one commit, or of a file.
     checks: u64,
-    /// Those that did not meet the expectation.
+    /// Those at which the expectation was not met.
     failed: u64,
     #[serde(flatten)]
     figure: FigureBody,

@@ -1,6 +1,6 @@
 //! What is expected of rows: what breaks a hard expectation stays out of silver, and what was found is written once.
 
-use crate::support::{Sluice, wait_for};
+use crate::support::{Sluice, interrupt, wait_for};
 use serde_json::Value;
 use std::{
     fs,
@@ -177,6 +177,41 @@ fn a_run_killed_at_any_moment_writes_each_result_once_and_one_that_lost_its_stat
         }
     }
     assert!(disturbed >= 2, "{disturbed} runs were killed in the middle");
+    sluice.run(&["up", "--no-producer", "--until-drained"]);
+    quarantines_exactly_what_breaks(&sluice);
+    results_equal_sql(&sluice);
+    sluice.verify();
+}
+
+#[test]
+fn a_state_made_anew_from_bronze_leaves_out_what_is_in_quarantine() {
+    let sluice = with_expectations(&[
+        "lake.roll_age=400ms",
+        "simulate.rate=200",
+        "log.embedded.fsync_interval=10ms",
+        "time.out_of_orderness=5m",
+    ]);
+    let shop = |seed: &str| {
+        let seed = format!("simulate.seed={seed}");
+        sluice.run(&["produce", "simulate", "--speed", "0", "--set", "simulate.events=20000", "--set", &seed]);
+    };
+    let run = |seconds: u64, more: &[&str]| {
+        let child = sluice.start(&[&["up", "--no-producer"], more].concat());
+        sleep(Duration::from_secs(seconds));
+        interrupt(&child);
+        assert!(child.wait_with_output().unwrap().status.success());
+    };
+    shop("1");
+    run(6, &[]);
+    assert!(sluice.number("SELECT count(*) FROM bronze.events") > 19_000);
+    // The log forgets, and the checkpoints are lost: the windows that are open are counted anew.
+    run(3, &["--set", "log.embedded.retention_age=1s"]);
+    fs::remove_dir_all(sluice.path("shop/checkpoints")).unwrap();
+    let doctor: Value = serde_json::from_slice(&sluice.output(&["doctor", "--json"]).stdout).unwrap();
+    for partition in doctor["partitions"].as_array().unwrap() {
+        assert_eq!(partition["at_start"]["action"], "rebuild_from_bronze", "{doctor:#}");
+    }
+    shop("2");
     sluice.run(&["up", "--no-producer", "--until-drained"]);
     quarantines_exactly_what_breaks(&sluice);
     results_equal_sql(&sluice);
