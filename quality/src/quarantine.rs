@@ -1,6 +1,6 @@
 //! Which rows stay out of silver.
 
-use crate::{CheckedTable, Expectation, QualityConfig, QualityError, Severity, compile};
+use crate::{Expectation, Severity};
 use arrow::array::RecordBatch;
 
 /// The hard expectations. What they say of a row depends on that row alone, so a row read again is judged as before,
@@ -20,14 +20,9 @@ pub struct Quarantined<'a> {
 }
 
 impl Quarantine {
-    /// The hard ones among the expectations; `tables` as for [`compile`].
-    ///
-    /// # Errors
-    /// The first setting that makes no sense.
-    pub fn compile(config: &QualityConfig, tables: &[CheckedTable]) -> Result<Self, QualityError> {
-        let mut hard = compile(config, tables)?;
-        hard.retain(|expectation| expectation.severity == Severity::Hard);
-        Ok(Self { hard })
+    /// The hard ones among these.
+    pub fn of(expectations: &[Expectation]) -> Self {
+        Self { hard: expectations.iter().filter(|e| e.severity == Severity::Hard).cloned().collect() }
     }
 
     /// The rows that break one, in order. The batch begins with the columns that hard expectations may name.

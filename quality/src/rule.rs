@@ -19,7 +19,10 @@ use datafusion::{
         tokenizer::{Span, Token},
     },
 };
-use std::{ops::ControlFlow, sync::Arc};
+use std::{
+    ops::ControlFlow,
+    sync::{Arc, LazyLock},
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A SQL expression that is true or not for each row by itself.
@@ -40,7 +43,9 @@ impl Rule {
         if let Some(refusal) = walk.refusal {
             return Err(refusal);
         }
-        let context = SessionContext::new();
+        // Making one takes longer than everything else here.
+        static CONTEXT: LazyLock<SessionContext> = LazyLock::new(SessionContext::new);
+        let context = &*CONTEXT;
         let columns = DFSchema::try_from(schema.as_ref().clone()).map_err(|e| first_line(&e))?;
         let expr = context.parse_sql_expr(text, &columns).map_err(|e| first_line(&e))?;
         if let Some(reason) = refusal(&expr) {

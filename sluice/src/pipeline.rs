@@ -70,9 +70,8 @@ impl Pipeline {
         let metrics = Metrics::new();
         metrics.set(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
         metrics.set(Metric::Uptime, &[], now_millis() as f64 / 1000.0);
-        let expectations = sluice_quality::compile(&config.quality, &checked_tables())?.into();
-        let quarantine = Quarantine::compile(&config.quality, &checked_tables())?;
-        let admission = Arc::new(Admission::new(config.time.validation(), quarantine));
+        let expectations: Arc<[Expectation]> = sluice_quality::compile(&config.quality, &checked_tables())?.into();
+        let admission = Arc::new(Admission::new(config.time.validation(), Quarantine::of(&expectations)));
         Ok(Self {
             config: Arc::new(config),
             log,

@@ -111,7 +111,8 @@ pub(crate) fn run(config: &Config, html: Option<&Path>, json: bool, strict: bool
         false => print(&report, config),
     }
     let failed = |severity| report.failed(severity).next().is_some();
-    Ok(!failed(Severity::Hard) && !(strict && failed(Severity::Soft)))
+    let is_bad = failed(Severity::Hard) || (strict && failed(Severity::Soft));
+    Ok(!is_bad)
 }
 
 fn as_json(report: &QualityReport) -> serde_json::Value {

@@ -31,10 +31,6 @@ fn tables() -> Vec<CheckedTable> {
     ]
 }
 
-fn settings(toml: &str) -> QualityConfig {
-    toml::from_str(toml).unwrap_or_else(|error| panic!("{error}: {toml}"))
-}
-
 fn compiled(toml: &str) -> Result<Vec<Expectation>, String> {
     let config: QualityConfig = toml::from_str(toml).map_err(|error| error.to_string())?;
     compile(&config, &tables()).map_err(|error| error.to_string())
@@ -229,7 +225,7 @@ fn rows_in_quarantine_are_those_that_break_the_rule_whatever_batch_they_come_in(
     let two = format!(
         "{ALL_KINDS}\n[expectations.aa]\ntable='silver'\nkind='completeness'\ncolumn='customer'\nseverity='hard'"
     );
-    let quarantine = Quarantine::compile(&settings(&two), &tables()).unwrap();
+    let quarantine = Quarantine::of(&compiled(&two).unwrap());
     let mut random = ChaCha8Rng::seed_from_u64(3);
     let batch = batch(1_000, &mut random);
     let broken = |batch: &RecordBatch, from: usize| -> Vec<(usize, String)> {
