@@ -52,6 +52,8 @@ impl Rule {
             return Err(reason);
         }
         let physical = context.create_physical_expr(expr, &columns).map_err(|e| first_line(&e))?;
+        // What cannot be computed for no row at all can be for none, such as a pattern that is no pattern.
+        physical.evaluate(&RecordBatch::new_empty(schema.clone())).map_err(|e| first_line(&e))?;
         match physical.data_type(schema).map_err(|e| first_line(&e))? {
             DataType::Boolean => Ok(Self(physical)),
             other => Err(format!("it is a {other}, and must be true or false, such as unit_price > 0")),
@@ -239,6 +241,8 @@ mod tests {
             ("row_number() OVER () > 1", "a window function"),
             ("n IN (SELECT 1)", "a subquery is not possible"),
             ("nothing(n)", "nothing"),
+            ("regexp_like(kind, '(')", "Regular expression did not compile"),
+            ("kind ~ '('", "egular expression did not compile"),
             ("", "Expected"),
         ] {
             let error = Rule::compile(rule, &batch().schema()).unwrap_err();

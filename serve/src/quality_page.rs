@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 const STYLE: &str = include_str!("quality_page.css");
 const MILLIS_AN_HOUR: i64 = 3_600_000;
+/// More bars than a phone has room for would be lines of dust.
+const HOURS_SHOWN: usize = 48;
 
 /// The page; `hours` is how far its history goes back. Every text in it is escaped.
 pub fn quality_page(report: &QualityReport, hours: usize) -> String {
@@ -39,11 +41,12 @@ pub fn quality_page(report: &QualityReport, hours: usize) -> String {
     let until = report.as_of.unwrap_or_default().div_euclid(MILLIS_AN_HOUR);
     expectations.iter().for_each(|expectation| card(&mut body, expectation, until, hours));
     body.push_str("</main>");
+    let shown = hours.min(HOURS_SHOWN);
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" \
          content=\"width=device-width, initial-scale=1\"><meta name=\"color-scheme\" content=\"light dark\">\
          <title>sluice · data quality</title><link rel=\"icon\" href=\"data:,\"><style>{STYLE}</style></head>\
-         <body>{body}<footer>Figures: the last commit of each partition. Bars: the last {hours} hours, in UTC. The same as \
+         <body>{body}<footer>Figures: the last commit of each partition. Bars: the last {shown} hours, in UTC. The same as \
          rows: table <code>silver.quality</code>.</footer></body></html>"
     )
 }
@@ -98,8 +101,7 @@ fn detail(e: &ExpectationReport) -> String {
 
 /// One bar an hour.
 fn bars(out: &mut String, e: &ExpectationReport, until: i64, hours: usize) {
-    // More hours than a phone has room for would be lines of dust.
-    let shown = hours.min(48) as i64;
+    let shown = hours.min(HOURS_SHOWN) as i64;
     out.push_str("<div class=\"bars\" role=\"img\" aria-label=\"Hour by hour\">");
     for hour in until - shown + 1..=until {
         let of = e.history.iter().find(|h| h.start.div_euclid(MILLIS_AN_HOUR) == hour);

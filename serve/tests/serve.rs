@@ -474,6 +474,7 @@ fn the_description_lists_every_route_and_its_page_works() {
             "/api/v1/alerts/{id}/ack",
             "/api/v1/kpis/{model}",
             "/api/v1/models",
+            "/api/v1/quality",
             "/api/v1/status",
             "/api/v1/summary",
             "/healthz",
