@@ -7,6 +7,7 @@ use crate::{
     lake_command::{self, LakeCommand},
     load, models,
     produce::Source,
+    quality_report,
     query::{self, Format},
     roles, up, verify,
 };
@@ -69,6 +70,18 @@ enum Command {
         /// For programs.
         #[arg(long)]
         json: bool,
+    },
+    /// Show what the checks of quality found last. Exit 1 when a hard expectation is not met.
+    Quality {
+        /// Write the report as one page that needs nothing else.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+        /// Exit 1 when any expectation is not met.
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what there is, what is wrong and what a start would do: log, lake, checkpoints, stores. Changes nothing; exit 1
     /// when something needs a person.
@@ -229,6 +242,10 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Query { sql, format } => query::run(&config, &sql, format)?,
         Command::Verify { deep, json } => {
             return Ok(if verify::run(&config, deep, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Quality { html, json, strict } => {
+            let good = quality_report::run(&config, html.as_deref(), json, strict)?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -6,16 +6,20 @@ use arrow::{
     error::ArrowError,
 };
 use sluice_batch_inputs::{ACHAT_COLUMNS, CLIENT_COLUMNS, bronze_schema, customers_schema, orders_schema};
-use sluice_events::DeadLetter;
+use sluice_events::{DeadLetter, event_schema};
+use sluice_quality::{CheckedTable, QualityResult};
 use sluice_sinks::lake::{Bucket, DatePartition, TableSpec, erasures_schema};
 use sluice_stream_processor::{LiveModel, Merger, PartitionWorker};
 use std::sync::{Arc, LazyLock};
+
+pub(crate) const BRONZE_EVENTS: &str = "bronze.events";
+pub(crate) const SILVER_EVENTS: &str = "silver.events";
 
 pub(crate) fn bronze_events() -> TableSpec {
     TableSpec {
         bucket: Bucket::Bronze,
         path: "events".to_owned(),
-        name: "bronze.events".to_owned(),
+        name: BRONZE_EVENTS.to_owned(),
         schema: PartitionWorker::bronze_schema(),
         partition: Some(DatePartition { column: "ingest_date", from: "_log_time" }),
     }
@@ -25,7 +29,7 @@ pub(crate) fn silver_events() -> TableSpec {
     TableSpec {
         bucket: Bucket::Silver,
         path: "events".to_owned(),
-        name: "silver.events".to_owned(),
+        name: SILVER_EVENTS.to_owned(),
         schema: PartitionWorker::silver_schema(),
         partition: Some(DatePartition { column: "event_date", from: "event_time" }),
     }
@@ -75,6 +79,28 @@ pub(crate) fn erasures() -> TableSpec {
         schema: erasures_schema(),
         partition: None,
     }
+}
+
+/// What checks of quality found. For the rows of a stream, each commit has the `txn` action of its partition, under
+/// `<group>/<topic>/<partition>/<table>`.
+pub(crate) fn silver_quality() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Silver,
+        path: "quality".to_owned(),
+        name: "silver.quality".to_owned(),
+        schema: QualityResult::schema(),
+        partition: Some(DatePartition { column: "check_date", from: "checked_at" }),
+    }
+}
+
+/// The tables that expectations may be about, as their batches come. What is hard is judged of an event alone, before it
+/// is late or not, and measured in bronze.
+pub(crate) fn checked_tables() -> Vec<CheckedTable> {
+    let hard = || Some((BRONZE_EVENTS, event_schema()));
+    vec![
+        CheckedTable { name: BRONZE_EVENTS, schema: PartitionWorker::bronze_schema(), hard: hard() },
+        CheckedTable { name: SILVER_EVENTS, schema: PartitionWorker::silver_schema(), hard: hard() },
+    ]
 }
 
 pub(crate) fn live(model: &LiveModel) -> TableSpec {

@@ -3,6 +3,7 @@
 //! In: a command line, a configuration, signals. Out: running roles, answers on stdout, an exit code.
 //! Never: decides what an event means; that is the business of the rooms.
 
+mod admission;
 mod caretaker;
 mod commands;
 mod config;
@@ -17,8 +18,11 @@ mod partition_loop;
 mod pipeline;
 mod process_role;
 mod produce;
+mod quality_report;
+mod quality_role;
 mod query;
 mod recovery;
+mod reference_keys;
 mod roles;
 mod serve_role;
 pub mod telemetry;

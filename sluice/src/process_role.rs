@@ -6,10 +6,11 @@
 
 use crate::{
     caretaker::Caretaker,
-    lake_tables::{bronze_dead_letters, bronze_events, dead_letter_rows, silver_events},
+    lake_tables::{BRONZE_EVENTS, SILVER_EVENTS, bronze_dead_letters, bronze_events, dead_letter_rows, silver_events},
     live_models::LiveModels,
     partition_loop::{LoopSignals, NOT_DRAINING, PartitionLoop, Progress, Signals, StateAtBarrier, ToLake},
     pipeline::{Pipeline, spawn},
+    quality_role::QualityWriter,
 };
 use anyhow::{Context, Result};
 use arrow::{
@@ -112,11 +113,13 @@ impl ProcessRole {
         let bronze_writer = LakeWriter {
             rows: pipeline.lake.table(bronze_events())?,
             dead_letters: Some(pipeline.lake.table(bronze_dead_letters())?),
+            quality: QualityWriter::open(pipeline, runtime, BRONZE_EVENTS)?,
             metrics: pipeline.metrics.clone(),
         };
         let silver_writer = LakeWriter {
             rows: pipeline.lake.table(silver_events())?,
             dead_letters: None,
+            quality: QualityWriter::open(pipeline, runtime, SILVER_EVENTS)?,
             metrics: pipeline.metrics.clone(),
         };
         let mut writers = Vec::new();
@@ -237,6 +240,11 @@ impl ProcessRole {
         }
         for partition in partitions {
             self.forget_metrics(&partition.to_string());
+        }
+        if self.loops.is_empty() {
+            for expectation in self.pipeline.expectations.iter() {
+                self.pipeline.metrics.remove(Metric::QualityRatio, &[&expectation.name, &expectation.table]);
+            }
         }
     }
 
@@ -429,6 +437,7 @@ pub(crate) fn statuses(progress: &ProgressOfPartitions) -> Vec<PartitionStatus> 
 struct LakeWriter {
     rows: LakeTable,
     dead_letters: Option<LakeTable>,
+    quality: Option<QualityWriter>,
     metrics: Arc<Metrics>,
 }
 
@@ -444,11 +453,17 @@ impl LakeWriter {
                         // A producer's letter has its place in a file: the reader of its topic began after what is committed.
                         append(table, &app, upto, &letters)?;
                     }
+                    if let Some(quality) = &mut self.quality {
+                        quality.rows(&app, upto, &rows)?;
+                    }
                 }
                 ToLake::Taken { app } => {
                     self.rows.reload(&app)?;
                     if let Some(table) = &mut self.dead_letters {
                         table.reload(&app)?;
+                    }
+                    if let Some(quality) = &mut self.quality {
+                        quality.taken(&app)?;
                     }
                 }
                 ToLake::Discard { done } => {
@@ -457,15 +472,24 @@ impl LakeWriter {
                     if let Some(table) = &mut self.dead_letters {
                         table.discard();
                     }
+                    if let Some(quality) = &mut self.quality {
+                        quality.discard();
+                    }
                     let _ = done.send(());
                 }
-                ToLake::Barrier { epoch, voices } => {
+                ToLake::Barrier { epoch, app, voices } => {
+                    if let Some(quality) = &mut self.quality {
+                        quality.heard(&app);
+                    }
                     heard += 1;
                     if heard == voices {
                         heard = 0;
                         commit(&mut self.rows, &self.metrics)?;
                         if let Some(table) = &mut self.dead_letters {
                             commit(table, &self.metrics)?;
+                        }
+                        if let Some(quality) = &mut self.quality {
+                            quality.commit()?;
                         }
                         let _ = committed.send(epoch);
                     }
@@ -575,7 +599,8 @@ impl DeadLetterLoop {
             let wanted = self.signals.epoch.load(Ordering::Acquire);
             if wanted != epoch {
                 epoch = wanted;
-                let _ = self.bronze.send(ToLake::Barrier { epoch, voices: self.signals.voices_in_bronze() });
+                let voices = self.signals.voices_in_bronze();
+                let _ = self.bronze.send(ToLake::Barrier { epoch, app: app.clone(), voices });
             }
             if self.mine.stop.load(Ordering::Acquire) {
                 break;

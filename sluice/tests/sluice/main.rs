@@ -13,6 +13,7 @@ mod lake;
 mod live_run;
 mod load;
 mod models;
+mod quality;
 mod real_input;
 mod recovery;
 mod scale_out;
