@@ -183,6 +183,7 @@ pub struct SourcesConfig {
     pub url: String,
     #[serde(with = "humantime_serde")]
     pub interval: Duration,
+    pub at_least: f64,
 }
 
 /// Where the user's models are.

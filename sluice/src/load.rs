@@ -5,7 +5,9 @@
 
 use crate::{
     Config, WrongUse,
-    lake_tables::{bronze_dead_letters, bronze_file, dead_letter_rows, silver_customers, silver_orders},
+    lake_tables::{
+        bronze_dead_letters, bronze_file, dead_letter_rows, silver_customers, silver_orders, silver_quality,
+    },
     pipeline::{Pipeline, now_millis},
 };
 use anyhow::{Context, Result, bail};
@@ -19,6 +21,7 @@ use sluice_batch_inputs::{
     content_hash,
 };
 use sluice_events::LogTime;
+use sluice_quality::{Figure, QualityResult, Severity};
 use sluice_sinks::{
     Metric,
     lake::{Bucket, Lake, LakeTable, SourceFile, Staging, TableSpec, Upserted},
@@ -159,7 +162,7 @@ pub(crate) fn run(config: &Config, files: &[String], json: bool) -> Result<()> {
     // Shown on a terminal only.
     let progress = ProgressBar::new_spinner();
     for (kind, source) in &sources {
-        let report = load(&lake, runtime.handle(), *kind, source, |rows| {
+        let report = load(&lake, runtime.handle(), *kind, source, config.sources.at_least, |rows| {
             progress.set_message(format!("{}: {rows} rows", source.name()));
             progress.tick();
         })?;
@@ -223,7 +226,8 @@ impl Deliveries {
                 continue;
             }
             self.seen.insert(file.name.clone(), file.state.clone());
-            match load(&pipeline.lake, runtime, kind, &source, |_| {}) {
+            let at_least = pipeline.config.sources.at_least;
+            match load(&pipeline.lake, runtime, kind, &source, at_least, |_| {}) {
                 Ok(report) => {
                     let Report { records, accepted, duplicates, dead_letters, added, changed, .. } = report;
                     let table = kind.silver().name;
@@ -246,12 +250,14 @@ impl Deliveries {
     }
 }
 
-/// Loads one file. `told` hears how many rows have been read.
+/// Loads one file. A check that less than `at_least` of its rows pass is told as not met; `told` hears how many rows have
+/// been read.
 pub(crate) fn load(
     lake: &Lake,
     runtime: &tokio::runtime::Handle,
     kind: Kind,
     source: &Source,
+    at_least: f64,
     told: impl FnMut(u64),
 ) -> Result<Report> {
     let name = source.name();
@@ -261,13 +267,13 @@ pub(crate) fn load(
     let input = InputFile { name: name.clone(), hash, now: LogTime::new(now_millis()) };
     let reader = BufReader::with_capacity(1 << 20, file);
     match kind {
-        Kind::Clients => into_lake(lake, kind, hash, name, ClientsReader::new(reader, input)?, told),
+        Kind::Clients => into_lake(lake, kind, hash, name, ClientsReader::new(reader, input)?, at_least, told),
         Kind::Achats => {
             let known = runtime.block_on(known_customers(lake))?;
             if known.is_empty() {
                 bail!("{name}: no customers are known, and an order needs its customer: load clients.csv first");
             }
-            into_lake(lake, kind, hash, name, AchatsReader::new(reader, input, Arc::new(known))?, told)
+            into_lake(lake, kind, hash, name, AchatsReader::new(reader, input, Arc::new(known))?, at_least, told)
         }
     }
 }
@@ -326,10 +332,12 @@ fn into_lake<R: Read, T: Table>(
     hash: ContentHash,
     name: String,
     mut reader: TableReader<R, T>,
+    at_least: f64,
     mut told: impl FnMut(u64),
 ) -> Result<Report> {
     let mut bronze = Appended::open(lake, bronze_file(kind.bronze()), hash)?;
     let mut letters = Appended::open(lake, bronze_dead_letters(), hash)?;
+    let mut figures = Appended::open(lake, silver_quality(), hash)?;
     let spec = kind.silver();
     let mut staged = Staging::new(&spec)?;
     while let Some(Loaded { bronze: rows, silver, dead_letters, .. }) = next(&mut reader, &name)? {
@@ -345,7 +353,10 @@ fn into_lake<R: Read, T: Table>(
     bronze.commit()?;
     let (key, compared) = kind.columns();
     let Upserted { added, changed } = lake.upsert(spec, key, compared, staged)?;
-    let quality = reader.quality().into_iter().map(QualityFigure::from).collect();
+    let checks = reader.quality();
+    figures.write(&QualityResult::rows(&results(kind, &name, &checks, at_least))?)?;
+    figures.commit()?;
+    let quality = checks.into_iter().map(QualityFigure::from).collect();
     let Summary { records, accepted, duplicates, dead_letters, blank_lines, windows_1252, cut } =
         reader.summary().clone();
     let mut warnings = Vec::new();
@@ -370,6 +381,34 @@ fn into_lake<R: Read, T: Table>(
         warnings,
         quality,
     })
+}
+
+/// The checks of a file as rows of `silver.quality`: about the file's rows as received.
+fn results(kind: Kind, file: &str, checks: &[Check], at_least: f64) -> Vec<QualityResult> {
+    let checked_at = now_millis();
+    let one = |check: &Check| {
+        let (dimension, _) = check.name.split_once('.').unwrap_or((&check.name, ""));
+        QualityResult {
+            checked_at,
+            table: format!("bronze.{}", kind.bronze()),
+            expectation: check.name.clone(),
+            kind: sluice_quality::Kind::from_name(dimension).unwrap_or(sluice_quality::Kind::Validity),
+            severity: Severity::Soft,
+            rule: check.name.clone(),
+            at_least: Some(at_least),
+            partition: None,
+            offsets: None,
+            file: Some(file.to_owned()),
+            figure: Figure {
+                rows: check.total,
+                passed: Some(check.passed),
+                age_seconds: None,
+                ok: check.ratio().map(|ratio| ratio >= at_least),
+            },
+            event_times: None,
+        }
+    };
+    checks.iter().map(one).collect()
 }
 
 fn next<R: Read, T: Table>(reader: &mut TableReader<R, T>, name: &str) -> Result<Option<Loaded>> {

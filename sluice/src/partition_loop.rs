@@ -322,8 +322,7 @@ impl PartitionLoop {
         let _ = self.bronze.send(ToLake::Barrier { epoch, app: app.clone(), voices });
         let voices = self.signals.loops.load(Ordering::Acquire);
         let _ = self.silver.send(ToLake::Barrier { epoch, app: app.clone(), voices });
-        let _ =
-            self.states.send(StateAtBarrier { epoch, worker: app, partition: self.partition, position, bytes });
+        let _ = self.states.send(StateAtBarrier { epoch, worker: app, partition: self.partition, position, bytes });
         Ok(())
     }
 

@@ -77,7 +77,10 @@ impl LakeQuality {
         table.update_datafusion_session(&context.state())?;
         context.register_table("quality", Arc::new(table.table_provider().build().await?))?;
         let newest = "SELECT max(checked_at) FROM quality";
-        let sql = format!("SELECT * FROM quality WHERE checked_at >= ({newest}) - INTERVAL '{hours} hours'");
+        // Files come seldom: the last one speaks until the next.
+        let sql = format!(
+            "SELECT * FROM quality WHERE _file IS NOT NULL OR checked_at >= ({newest}) - INTERVAL '{hours} hours'"
+        );
         let mut rows = context.sql(&sql).await?.execute_stream().await?;
         let mut report = ReportBuilder::default();
         while let Some(batch) = rows.next().await {

@@ -54,6 +54,11 @@ fn real_input_gives_the_reference_figures_and_changes_nothing_the_second_time() 
         })
         .collect();
     assert_eq!(found, expected.lines().skip(1).collect::<Vec<_>>());
+    let kept =
+        "SELECT count(*) FROM silver.quality WHERE _file = 'achats.csv.gz' AND ok AND table_name = 'bronze.achats'";
+    assert_eq!(sluice.number(kept), 10);
+    let shown = sluice.run(&["quality"]);
+    assert!(text(&shown).contains("validity.montant_positive"), "{}", text(&shown));
     let before = versions(&sluice);
     let again = load(&sluice, &files);
     assert_eq!((&again[1]["added"], &again[1]["changed"], &again[1]["is_known"]), (&0.into(), &0.into(), &true.into()));
@@ -123,7 +128,7 @@ fn untidy_files_are_read_and_what_is_refused_says_where_it_stands() {
 
 #[test]
 fn a_load_that_dies_at_any_step_is_begun_again_and_nothing_is_twice() {
-    let points: Vec<String> = ["bronze.dead_letters", "bronze.achats", "bronze.clients"]
+    let points: Vec<String> = ["bronze.dead_letters", "bronze.achats", "bronze.clients", "silver.quality"]
         .iter()
         .flat_map(|table| ["before files", "before commit", "after commit"].map(|step| format!("{table}/{step}")))
         .chain(
