@@ -9,6 +9,8 @@ mod parquet_layout;
 mod sources;
 mod table;
 mod table_schema;
+#[cfg(test)]
+mod tests;
 mod upsert;
 
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
@@ -16,8 +18,8 @@ pub use config::{LakeConfig, MaintainConfig, Retention, S3Config};
 pub use fault_point::fault_point;
 pub use location::{Bucket, Location};
 pub use maintain::{
-    Commit, Compacted, DayShape, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape, Vacuumed,
-    erasures_schema, merge_for, retained_app,
+    Commit, Compacted, DayShape, Erasure, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape,
+    Vacuumed, erasures_schema, merge_for, retained_app,
 };
 pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};

@@ -89,7 +89,10 @@ impl Lake {
                 .with_target_alias("target")
                 .with_session_state(Arc::new(session.state()))
                 .with_writer_properties(writer_properties(&table.config))
-                .with_commit_properties(CommitProperties::default().with_cleanup_expired_logs(Some(false)))
+                // On top of the version it read and no other: Delta takes a merge of files meanwhile for harmless.
+                .with_commit_properties(
+                    CommitProperties::default().with_max_retries(0).with_cleanup_expired_logs(Some(false)),
+                )
                 .when_matched_update(|update| {
                     names.iter().fold(update, |update, name| update.update(name.as_str(), both(name).0))
                 })?

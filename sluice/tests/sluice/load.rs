@@ -175,7 +175,7 @@ fn files_that_are_delivered_to_a_folder_are_loaded_while_events_flow() {
 }
 
 #[test]
-fn files_in_a_bucket_are_loaded_into_a_lake_of_buckets() {
+fn files_in_an_s3_bucket_are_loaded_into_a_lake_of_buckets() {
     let Ok(s3) = std::env::var("SLUICE_TEST_S3") else { return skipped("batch files on S3", "needs SLUICE_TEST_S3") };
     let run = Services::run_name();
     let store = AmazonS3Builder::from_env()

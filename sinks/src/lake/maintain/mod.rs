@@ -4,20 +4,24 @@
 //! loses against them is tried again, or left for the next time.
 
 mod compact;
+mod erasure;
 mod forget;
 mod history;
 mod retain;
+mod rewrite;
 mod shape;
 mod vacuum;
 
 pub use compact::{Compacted, Merge, Rules, merge_for};
+pub use erasure::Erasure;
 pub use forget::{Forgotten, erasures_schema};
 pub use history::Commit;
 pub use retain::{Retained, retained_app};
+use rewrite::came_second;
 pub use shape::{DayShape, SIZE_CLASSES, TableShape};
 pub use vacuum::Vacuumed;
 
-use super::{Bucket, Lake, LakeConfig, LakeError, table::conflict};
+use super::{Bucket, Lake, LakeConfig, LakeError};
 use datafusion::{execution::SessionStateBuilder, prelude::SessionContext};
 use deltalake::{
     DeltaTable, DeltaTableError,
@@ -96,7 +100,7 @@ impl KeptTable {
         loop {
             match deed(self) {
                 Ok(done) => return Ok(done),
-                Err(error) if conflict(&error).is_some() && tries < TRIES => {
+                Err(error) if came_second(&error) && tries < TRIES => {
                     tracing::info!(table = self.name, deed = name, %error, "lost against another commit; trying again");
                     tries += 1;
                     self.refresh()?;
