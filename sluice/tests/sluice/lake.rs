@@ -299,3 +299,38 @@ fn a_merge_of_large_rows_keeps_to_its_memory() {
     eprintln!("merging {} MB took {peak} MiB", LINES * LINE_BYTES / 1_000_000);
     assert_eq!(shop.query(letters), before);
 }
+
+#[test]
+fn the_ledger_begins_after_what_bronze_has_dropped() {
+    let (shop, _file) = input(2_000);
+    let last: Vec<(String, String)> = shop
+        .query("SELECT _partition, max(_offset) FROM (SELECT _partition, _offset FROM bronze.events UNION ALL
+                SELECT _partition, _offset FROM bronze.dead_letters WHERE stage = 'decode') GROUP BY 1")
+        .iter()
+        .map(|line| line.split_once(',').map(|(p, o)| (p.to_owned(), o.to_owned())).unwrap())
+        .collect();
+    // As `retain` does it a month later: the files go, and the last offset of each partition stays.
+    for table in ["events", "dead_letters"] {
+        let log = shop.path(&format!("shop/lake/bronze/{table}/_delta_log"));
+        let (add, next) = last_added(&log);
+        let remove = serde_json::json!({ "remove": {
+            "path": add["path"], "deletionTimestamp": 0, "dataChange": true,
+            "partitionValues": add["partitionValues"], "size": add["size"],
+        }});
+        let mut commit = format!("{remove}\n");
+        for (partition, offset) in &last {
+            let mark = format!(r#"{{"txn":{{"appId":"retained/{partition}","version":{offset}}}}}"#);
+            writeln!(commit, "{mark}").unwrap();
+        }
+        std::fs::write(next, commit).unwrap();
+    }
+    shop.run(&["up", "--speed", "0", "--until-drained"]);
+    let report = shop.verify();
+    for partition in report["partitions"].as_array().unwrap() {
+        let (upto, first) = (&partition["retained_upto"], &partition["first_offset"]);
+        assert_eq!(upto.as_i64().unwrap() + 1, first.as_i64().unwrap(), "{partition}");
+        assert!(partition["bronze"].as_i64().unwrap() > 0 && partition["silver"].as_i64().unwrap() > 0, "{partition}");
+    }
+    let deep: Value = serde_json::from_slice(&shop.output(&["verify", "--deep", "--json"]).stdout).unwrap();
+    assert_eq!(deep["balanced"], true, "{deep:#}");
+}
