@@ -3,6 +3,7 @@
 use crate::{
     Config,
     config::Overrides,
+    dlq::{self, DlqCommand},
     doctor,
     lake_command::{self, LakeCommand},
     models,
@@ -74,6 +75,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Dead letters, what could not be taken: list, show, replay.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// The tables of the lake: show, compact, retain, vacuum, history, forget.
     #[command(subcommand)]
     Lake(LakeCommand),
@@ -221,6 +225,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Dlq(command) => return dlq::run(&config, command),
         Command::Lake(command) => lake_command::run(&config, command)?,
         Command::Models(command) => return show_models(&config, command),
         Command::Config(ConfigCommand::Check) => println!("the settings are good"),

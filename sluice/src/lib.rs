@@ -6,6 +6,7 @@
 mod caretaker;
 mod commands;
 mod config;
+mod dlq;
 mod doctor;
 mod lake_command;
 mod lake_tables;
