@@ -1,6 +1,7 @@
 //! What of an Avro body can be read, up to where it breaks: for people who look at a dead letter.
 
 use apache_avro::{Schema, from_avro_datum, types::Value};
+use chrono::{DateTime, SecondsFormat};
 
 /// Bytes of a value that are shown.
 const SHOWN_MAX: usize = 80;
@@ -45,7 +46,11 @@ fn text(value: Value) -> String {
         Value::Null => "null".to_owned(),
         Value::String(text) | Value::Enum(_, text) => format!("{:?}", text.chars().take(SHOWN_MAX).collect::<String>()),
         Value::Int(n) => n.to_string(),
-        Value::Long(n) | Value::TimestampMillis(n) | Value::TimestampMicros(n) => n.to_string(),
+        Value::Long(n) | Value::TimestampMicros(n) => n.to_string(),
+        Value::TimestampMillis(n) => match DateTime::from_timestamp_millis(n) {
+            Some(time) => time.to_rfc3339_opts(SecondsFormat::Millis, true),
+            None => format!("{n} ms"),
+        },
         other => format!("{other:?}").chars().take(SHOWN_MAX).collect(),
     }
 }

@@ -90,6 +90,29 @@ fn position_in(name: &str) -> Option<i64> {
     place.split_once('@').map_or(place, |(line, _)| line).parse().ok()
 }
 
+/// What finds a letter again, and says whether there is room for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    pub name: String,
+    log_time: i64,
+    bytes: i64,
+}
+
+/// Cuts keys, in their order, into pieces that are read together: of so many letters, and about so many bytes.
+pub(crate) fn pieces(keys: &[Key], letters_max: usize, bytes_max: i64) -> Vec<&[Key]> {
+    let mut pieces = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, key) in keys.iter().enumerate() {
+        if i > start && (i - start == letters_max || bytes + key.bytes > bytes_max) {
+            pieces.push(&keys[start..i]);
+            (start, bytes) = (i, 0);
+        }
+        bytes += key.bytes;
+    }
+    pieces.extend((start < keys.len()).then(|| &keys[start..]));
+    pieces
+}
+
 /// A dead letter with its name.
 #[derive(Clone, Debug)]
 pub(crate) struct Letter {
@@ -133,18 +156,24 @@ impl Letters {
         })
     }
 
-    /// Name and time of each letter that a condition in SQL holds for, oldest first.
-    pub async fn keys(&self, condition: &str, limit: &str) -> Result<Vec<(String, i64)>> {
+    /// The letters that a condition in SQL holds for, oldest first.
+    pub async fn keys(&self, condition: &str, limit: &str) -> Result<Vec<Key>> {
         let sql = format!(
-            "SELECT letter, CAST(log_time AS BIGINT) / 1000 AS at FROM letters WHERE {condition}
+            "SELECT letter, CAST(log_time AS BIGINT) / 1000 AS at, coalesce(character_length(encode(value, 'hex')) / 2, 0)
+             FROM letters WHERE {condition}
              ORDER BY log_time, source, _partition, _offset{limit}"
         );
         let mut keys = Vec::new();
         for batch in self.context.sql(&sql).await?.collect().await? {
-            let (names, times) = (texts(&batch, 0)?, cast(batch.column(1), &DataType::Int64)?);
-            let times = times.as_primitive::<Int64Type>();
-            let names = names.as_string::<i32>();
-            keys.extend((0..batch.num_rows()).map(|row| (names.value(row).to_owned(), times.value(row))));
+            let names = texts(&batch, 0)?;
+            let [times, bytes] = [1, 2].map(|column| cast(batch.column(column), &DataType::Int64));
+            let (times, bytes) = (times?, bytes?);
+            let (times, bytes) = (times.as_primitive::<Int64Type>(), bytes.as_primitive::<Int64Type>());
+            keys.extend((0..batch.num_rows()).map(|row| Key {
+                name: names.as_string::<i32>().value(row).to_owned(),
+                log_time: times.value(row),
+                bytes: bytes.value(row),
+            }));
         }
         Ok(keys)
     }
@@ -153,8 +182,8 @@ impl Letters {
     ///
     /// # Errors
     /// [`WrongUse`] when there is no such letter, or a short name is that of several.
-    pub async fn named(&self, names: &[String]) -> Result<Vec<(String, i64)>> {
-        let mut found = Vec::new();
+    pub async fn named(&self, names: &[String]) -> Result<Vec<Key>> {
+        let mut found: Vec<Key> = Vec::new();
         for some in names.chunks(NAMES_A_QUERY) {
             let mut conditions = Vec::new();
             for name in some {
@@ -167,33 +196,33 @@ impl Letters {
             }
             let keys = self.keys(&format!("({})", conditions.join(" OR ")), "").await?;
             for name in some {
-                let mine: Vec<_> =
-                    keys.iter().filter(|(key, _)| key.split('@').next() == Some(name) || key == name).collect();
+                let is_it = |key: &&Key| key.name == *name || key.name.rsplit_once('@').is_some_and(|(n, _)| n == name);
+                let mine: Vec<_> = keys.iter().filter(is_it).collect();
                 match mine[..] {
                     [] => return Err(WrongUse(format!("there is no dead letter '{name}'")).into()),
                     [one] if !found.contains(one) => found.push(one.clone()),
                     [_] => {}
                     _ => {
-                        let names: Vec<_> = mine.iter().map(|(key, _)| key.as_str()).collect();
+                        let names: Vec<_> = mine.iter().map(|key| key.name.as_str()).collect();
                         return Err(WrongUse(format!("'{name}' may be {}", names.join(" or "))).into());
                     }
                 }
             }
         }
-        found.sort_by_key(|(_, time)| *time);
+        found.sort_by_key(|key| key.log_time);
         Ok(found)
     }
 
     /// The letters of these keys, in their order.
-    pub async fn read(&self, keys: &[(String, i64)]) -> Result<Vec<Letter>> {
-        let times = keys.iter().map(|(_, time)| *time);
+    pub async fn read(&self, keys: &[Key]) -> Result<Vec<Letter>> {
+        let times = keys.iter().map(|key| key.log_time);
         let (Some(first), Some(last)) = (times.clone().min(), times.max()) else { return Ok(Vec::new()) };
-        let place: HashMap<&str, usize> = keys.iter().enumerate().map(|(i, (name, _))| (&**name, i)).collect();
+        let place: HashMap<&str, usize> = keys.iter().enumerate().map(|(i, key)| (&*key.name, i)).collect();
         let sql = format!(
             "SELECT * FROM letters WHERE log_time >= {} AND log_time <= {} AND letter IN ({})",
             moment(first),
             moment(last),
-            quoted_list(keys.iter().map(|(name, _)| &**name))
+            quoted_list(keys.iter().map(|key| &*key.name))
         );
         let mut letters: Vec<Option<Letter>> = vec![None; keys.len()];
         let mut stream = self.context.sql(&sql).await?.execute_stream().await?;
@@ -267,6 +296,17 @@ mod tests {
         ] {
             assert_eq!(position_in(name), position, "{name}");
         }
+    }
+
+    #[test]
+    fn pieces_are_cut_by_number_and_by_bytes() {
+        let key = |bytes| Key { name: String::new(), log_time: 0, bytes };
+        let keys: Vec<Key> = [1, 1, 1, 9, 50, 1, 1].map(key).into();
+        let lengths = |letters_max, bytes_max| pieces(&keys, letters_max, bytes_max).iter().map(|p| p.len()).collect();
+        let (by_number, by_bytes): (Vec<_>, Vec<_>) = (lengths(3, 100), lengths(9, 10));
+        assert_eq!(by_number, [3, 3, 1]);
+        assert_eq!(by_bytes, [3, 1, 1, 2], "a large one goes alone");
+        assert!(pieces(&[], 3, 10).is_empty());
     }
 
     #[test]

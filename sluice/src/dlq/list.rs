@@ -48,5 +48,10 @@ pub(crate) fn run(config: &Config, filters: &Filters, format: Format, summary: b
         }
         anyhow::Ok(batches)
     })?;
-    show(&batches, format)
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    show(&batches, format)?;
+    if !summary && filters.limit.is_none() && rows == LISTED {
+        eprintln!("these are the newest {LISTED}; --limit N shows more, --summary counts all");
+    }
+    Ok(())
 }

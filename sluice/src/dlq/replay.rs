@@ -3,7 +3,7 @@
 use super::{
     decide::{Candidate, Decision, NOT_YET, Place, Trial, decide},
     facts::{Witness, open_log},
-    letters::{Filters, Letter, Letters},
+    letters::{Filters, Key, Letter, Letters, pieces},
     outcome::{Outcome, Summary},
     replays::{FOUND, INTENDED, Note, REPLAYED, Replays},
     tail::{REPLAYED_FROM, replayed_since},
@@ -28,7 +28,9 @@ use std::{
 use tokio::runtime::Runtime;
 
 /// Letters that are held in memory, sent and noted together.
-const LETTERS_AT_ONCE: usize = 500;
+const LETTERS_AT_ONCE: usize = 2_000;
+/// And their bytes, about; a larger one goes alone.
+const BYTES_AT_ONCE: i64 = 32 << 20;
 /// On Kafka another replay may be between its intent and its record; after so long it has died.
 const UNDER_WAY_MILLIS: i64 = 60_000;
 
@@ -100,7 +102,7 @@ pub(crate) fn run(config: &Config, which: &Which, dry_run: bool, json: bool) -> 
         ProgressStyle::with_template("replay {bar:30} {pos}/{len} letters, {eta} left")
             .unwrap_or(ProgressStyle::default_bar()),
     );
-    for some in keys.chunks(LETTERS_AT_ONCE) {
+    for some in pieces(&keys, LETTERS_AT_ONCE, BYTES_AT_ONCE) {
         replay.replay(some, &progress)?;
         progress.inc(some.len() as u64);
     }
@@ -150,7 +152,7 @@ struct Replay {
 }
 
 impl Replay {
-    fn replay(&mut self, keys: &[(String, i64)], progress: &ProgressBar) -> Result<()> {
+    fn replay(&mut self, keys: &[Key], progress: &ProgressBar) -> Result<()> {
         let letters = self.runtime.block_on(self.witness.letters.read(keys))?;
         let mut decisions = Vec::with_capacity(letters.len());
         for mut facts in self.witness.facts(&self.runtime, &letters)? {

@@ -14,6 +14,8 @@ use std::{
 pub(crate) const REPLAYED_FROM: &str = "sluice.replayed-from";
 
 const RECORDS_A_READ: usize = 10_000;
+/// So many records take a while.
+const TOLD_FROM: i64 = 100_000;
 /// How often nothing may come where there must be a record; a second each.
 const PATIENCE: u32 = 30;
 
@@ -87,6 +89,9 @@ fn read(
     let end = log.offsets(topic, number)?.end.get();
     if from >= end {
         return Ok(());
+    }
+    if end - from > TOLD_FROM {
+        tracing::info!(topic, partition, records = end - from, "reading the end of the log");
     }
     let mut reader = log.reader(topic, number, Offset::new(from)).context("read the end of the log")?;
     let mut waited = 0;
