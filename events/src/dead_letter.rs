@@ -81,6 +81,8 @@ reasons! {
     BadQuantity = "bad_quantity",
     /// A price below 0.
     NegativePrice = "negative_price",
+    /// It breaks a hard expectation of the settings; the message names it.
+    Quarantined = "quarantined",
     /// The line or value is no JSON object.
     BadJson = "bad_json",
     /// The line is no CSV record with the header's columns.

@@ -13,6 +13,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use sluice_quality::QualityReport;
 use sluice_sinks::{
     Metrics,
     kpi_store::{KpiStore, KpiStoreError},
@@ -36,6 +37,17 @@ pub struct ServeState {
     pub status: Arc<dyn StatusSource>,
     /// The live models of now. The dashboard needs `activity` and `sales`.
     pub models: Arc<dyn ModelSource>,
+    /// What the checks of quality found.
+    pub quality: Arc<dyn QualitySource>,
+}
+
+/// Tells what the checks of quality found. Asked on the pool for blocking work.
+pub trait QualitySource: Send + Sync {
+    /// The report over the checks of this many hours before the last one; why not, when the lake does not answer.
+    ///
+    /// # Errors
+    /// A text for people.
+    fn quality(&self, hours: usize) -> Result<Arc<QualityReport>, String>;
 }
 
 /// Tells the live models, which may change while the server runs.
@@ -89,6 +101,7 @@ impl Shared {
         api::models,
         api::summary,
         api::alerts,
+        api::quality,
         api::acknowledge,
         api::status,
         api::healthz,
@@ -107,6 +120,8 @@ pub fn router(state: ServeState) -> Router {
         .route("/api/v1/summary", get(api::summary))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}/ack", post(api::acknowledge))
+        .route("/api/v1/quality", get(api::quality))
+        .route("/quality", get(api::quality_html))
         .route("/api/v1/status", get(api::status))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, PaneState, Severity};
-use sluice_serve::{ColumnInfo, ColumnRole, ModelInfo, PartitionStatus, ServeState, Status, StatusSource, serve};
+use sluice_quality::{Figure, Kind, QualityReport, QualityResult, ReportBuilder, Severity as OnFailure};
+use sluice_serve::{
+    ColumnInfo, ColumnRole, ModelInfo, PartitionStatus, QualitySource, ServeState, Status, StatusSource, serve,
+};
 use sluice_sinks::{
     Metric, Metrics,
     kpi_store::{AlertQuery, EmbeddedKpiStore, KpiQuery, KpiStore, KpiStoreError},
@@ -25,11 +28,30 @@ impl StatusSource for FixedStatus {
     }
 }
 
+/// Results of checks; none: the lake is away.
+struct FixedQuality(Mutex<Option<Vec<QualityResult>>>);
+
+impl Default for FixedQuality {
+    fn default() -> Self {
+        Self(Mutex::new(Some(Vec::new())))
+    }
+}
+
+impl QualitySource for FixedQuality {
+    fn quality(&self, _hours: usize) -> Result<Arc<QualityReport>, String> {
+        let mut report = ReportBuilder::default();
+        let results = self.0.lock().unwrap().clone();
+        results.ok_or("s3://silver is away")?.into_iter().for_each(|result| report.add(result));
+        Ok(Arc::new(report.finish()))
+    }
+}
+
 /// A server on a free port. It stops when it is dropped.
 struct Server {
     address: SocketAddr,
     agent: ureq::Agent,
     status: Arc<FixedStatus>,
+    quality: Arc<FixedQuality>,
     stop: Option<oneshot::Sender<()>>,
     runtime: Option<Runtime>,
     _dir: tempfile::TempDir,
@@ -72,10 +94,16 @@ impl Server {
             started_at_ms: START,
             ..Status::default()
         })));
+        let quality = Arc::new(FixedQuality::default());
         let metrics = Metrics::new();
         metrics.add(Metric::EventsProcessed, &[], 41);
-        let state =
-            ServeState { store, metrics: Arc::new(metrics), status: status.clone(), models: Arc::new(models()) };
+        let state = ServeState {
+            store,
+            metrics: Arc::new(metrics),
+            status: status.clone(),
+            models: Arc::new(models()),
+            quality: quality.clone(),
+        };
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(async move {
             let shutdown = async move {
@@ -84,7 +112,7 @@ impl Server {
             serve(listener, state, shutdown).await.unwrap();
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
-        Self { address, agent, status, stop: Some(stop), runtime: Some(runtime), _dir: dir }
+        Self { address, agent, status, quality, stop: Some(stop), runtime: Some(runtime), _dir: dir }
     }
 
     /// With the hour of data.
@@ -446,6 +474,7 @@ fn the_description_lists_every_route_and_its_page_works() {
             "/api/v1/alerts/{id}/ack",
             "/api/v1/kpis/{model}",
             "/api/v1/models",
+            "/api/v1/quality",
             "/api/v1/status",
             "/api/v1/summary",
             "/healthz",
@@ -498,6 +527,103 @@ fn the_page_loads_all_it_needs_from_here_and_browsers_keep_the_large_part() {
     let again = server.get_with("/assets/plotly.min.js", &[("if-none-match", charts.header("etag"))]);
     assert_eq!((again.status, again.text.len()), (304, 0));
     assert_eq!(server.get("/api/v1/status").header("cache-control"), "no-store");
+}
+
+/// Two hours of checks of two partitions: a rule with signs that HTML gives a meaning to, hard and broken in the last
+/// hour; a freshness that is met; and an expectation without rows.
+fn checks() -> Vec<QualityResult> {
+    let result = |name: &str, kind, severity, hour: i64, partition, figure| QualityResult {
+        checked_at: START + hour * 60 * MINUTE,
+        table: "bronze.events".to_owned(),
+        expectation: name.to_owned(),
+        kind,
+        severity,
+        rule: "unit_price < 1000 AND device <> '<script>alert(1)</script>' AND country <> 'a & \"b\"'".to_owned(),
+        at_least: Some(0.99),
+        partition: Some(partition),
+        offsets: Some((0, 9)),
+        file: None,
+        figure,
+        event_times: None,
+    };
+    let share = |passed: u64, rows: u64| Figure {
+        rows,
+        passed: Some(passed),
+        age_seconds: None,
+        ok: Some(passed as f64 >= 0.99 * rows as f64),
+    };
+    let fresh = Figure { rows: 10, passed: None, age_seconds: Some(1.25), ok: Some(true) };
+    vec![
+        result("prices_are_sane", Kind::Validity, OnFailure::Hard, 0, 0, share(1_000, 1_000)),
+        result("prices_are_sane", Kind::Validity, OnFailure::Hard, 1, 0, share(1_234_000, 1_234_567)),
+        result("prices_are_sane", Kind::Validity, OnFailure::Hard, 1, 1, share(0, 0)),
+        result("prices_are_sane", Kind::Validity, OnFailure::Hard, 1, 2, share(10_000, 100_000)),
+        QualityResult { at_least: None, ..result("fresh", Kind::Freshness, OnFailure::Soft, 1, 0, fresh) },
+        result("devices_are_known", Kind::Completeness, OnFailure::Soft, 1, 0, Figure::default()),
+        result("sessions_are_known", Kind::Completeness, OnFailure::Soft, 1, 0, share(9, 10)),
+    ]
+}
+
+#[test]
+fn what_is_expected_of_rows_is_told_with_its_history() {
+    let server = Server::with_data();
+    let nothing = server.get("/api/v1/quality").json();
+    assert_eq!((&nothing["as_of"], nothing["expectations"].as_array().unwrap().len()), (&Value::Null, 0));
+    *server.quality.0.lock().unwrap() = Some(checks());
+    let body = server.get("/api/v1/quality?hours=48").json();
+    assert_eq!((&body["as_of"], &body["hours"]), (&"2024-03-01T11:00:00Z".into(), &48.into()));
+    assert_eq!((&body["failed_hard"], &body["failed_soft"]), (&1.into(), &1.into()));
+    let names: Vec<&str> =
+        body["expectations"].as_array().unwrap().iter().map(|e| e["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["devices_are_known", "fresh", "prices_are_sane", "sessions_are_known"]);
+    let hard = &body["expectations"][2];
+    assert_eq!(
+        (&hard["kind"], &hard["severity"], &hard["table"]),
+        (&"validity".into(), &"hard".into(), &"bronze.events".into())
+    );
+    let latest = &hard["latest"];
+    assert_eq!(
+        (&latest["rows"], &latest["passed"], &latest["ok"]),
+        (&1_334_567.into(), &1_244_000.into(), &false.into())
+    );
+    assert!((latest["ratio"].as_f64().unwrap() - 1_244_000.0 / 1_334_567.0).abs() < 1e-12);
+    let hours: Vec<_> = hard["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|h| (h["hour"].as_str().unwrap(), h["checks"].as_i64()))
+        .collect();
+    assert_eq!(hours, [("2024-03-01T10:00:00Z", Some(1)), ("2024-03-01T11:00:00Z", Some(1))]);
+    assert_eq!(body["expectations"][0]["latest"]["ok"], Value::Null);
+    assert_eq!(body["expectations"][1]["latest"]["age_seconds"], 1.25);
+    for wrong in ["hours=0", "hours=337", "hours=day", "days=1"] {
+        assert_eq!(server.get(&format!("/api/v1/quality?{wrong}")).status, 400, "{wrong}");
+    }
+    assert!(server.get("/api/v1/openapi.json").json()["paths"]["/api/v1/quality"]["get"].is_object());
+    *server.quality.0.lock().unwrap() = None;
+    let away = server.get("/api/v1/quality");
+    assert_eq!((away.status, away.json()["error"].as_str().unwrap()), (503, "the lake does not answer"));
+    assert!(!away.text.contains("s3://"));
+}
+
+#[test]
+fn the_report_is_one_page_that_needs_nothing_else_and_escapes_what_it_shows() {
+    let server = Server::with_data();
+    assert!(server.get("/quality").text.contains("Nothing has been checked yet"));
+    *server.quality.0.lock().unwrap() = Some(checks());
+    let page = server.get("/quality");
+    assert!(page.status == 200 && page.header("content-type").starts_with("text/html"));
+    let text = &page.text;
+    assert!(text.contains("2 of 4 expectations not met, 1 of them hard"), "{text}");
+    assert!(text.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && text.contains("a &amp; &quot;b&quot;"), "{text}");
+    assert!(text.contains("93.213\u{a0}%") && text.contains("of 1\u{202f}334\u{202f}567 rows"), "{text}");
+    for asset in ["<script", "src=", "http://", "https://", "<link rel=\"stylesheet", "@import", "url("] {
+        assert!(!text.contains(asset), "{asset}");
+    }
+    // What needs a person stands first.
+    let place = |name: &str| text.find(&format!("<h2>{name}</h2>")).unwrap();
+    assert!(place("prices_are_sane") < place("sessions_are_known") && place("sessions_are_known") < place("fresh"));
+    assert!(server.get("/").text.contains("href=\"/quality\""));
 }
 
 #[test]

@@ -54,6 +54,9 @@ metrics! {
     PanesPublished = "sluice_panes_published_total", Counter, ["model", "state"], "Panes published, by state.";
     PartialsDropped = "sluice_partials_after_seal_total", Counter, ["model"], "Partial panes that came after their window was sealed.";
     PartialsUnknown = "sluice_partials_unknown_model_total", Counter, ["model"], "Partial panes of models that the merge worker does not know, or knows with another text.";
+    QualityRatio = "sluice_quality_ratio", Gauge, ["expectation", "table"], "Share of rows that met an expectation at the last commit; of freshness and volume, 1 when it was met, else 0.";
+    QualityFailed = "sluice_quality_failed_total", Counter, ["expectation", "severity"], "Commits at which an expectation was not met.";
+    QuarantinedRows = "sluice_quarantined_rows_total", Counter, ["expectation"], "Events that broke a hard expectation; in bronze and dead letters, not in silver.";
     RowsWritten = "sluice_lake_rows_written_total", Counter, ["table"], "Rows committed to a lake table.";
     FilesWritten = "sluice_lake_files_written_total", Counter, ["table"], "Parquet files committed to a lake table.";
     BytesWritten = "sluice_lake_bytes_written_total", Counter, ["table"], "Bytes of Parquet committed to a lake table.";
@@ -65,6 +68,8 @@ metrics! {
     FilesCompacted = "sluice_lake_files_compacted_total", Counter, ["table"], "Small files that were merged into larger ones.";
     RowsRetired = "sluice_lake_rows_retired_total", Counter, ["table"], "Rows dropped because they were kept long enough.";
     FilesVacuumed = "sluice_lake_files_vacuumed_total", Counter, ["table"], "Files removed that no version of a table needs.";
+    LoadedRows = "sluice_loaded_rows_total", Counter, ["table", "outcome"], "Rows of delivered batch files, by what became of them.";
+    LoadFailures = "sluice_load_failures_total", Counter, ["kind"], "Delivered batch files that could not be loaded.";
     MaintenanceFailures = "sluice_lake_maintenance_failures_total", Counter, ["table"], "Times that looking after a table failed; it is tried again.";
     CommitDuration = "sluice_commit_duration_seconds", Histogram, ["table"], "Time of one Delta commit.";
     CheckpointDuration = "sluice_checkpoint_duration_seconds", Histogram, ["role"], "Time to write one checkpoint.";

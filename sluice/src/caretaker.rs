@@ -1,9 +1,13 @@
-//! Looks after the tables of the lake while events flow: merges small files, drops old days, removes what nobody needs.
+//! Looks after the tables of the lake while events flow: merges small files, drops old days, removes what nobody needs;
+//! and loads the batch files that are delivered.
 //!
 //! It runs in the process that has partition 0 of the events, so that there is one; should there be two for a moment, Delta
 //! lets one of two clashing commits through. What fails is told, counted, and tried again at the next round.
 
-use crate::pipeline::{Pipeline, now_millis, spawn};
+use crate::{
+    load::Deliveries,
+    pipeline::{Pipeline, now_millis, spawn},
+};
 use anyhow::Result;
 use sluice_sinks::{
     Metric, Metrics,
@@ -32,16 +36,26 @@ pub(crate) struct Caretaker {
 }
 
 impl Caretaker {
-    /// Starts it, unless `lake.maintain.interval` is nothing.
-    pub fn start(pipeline: &Pipeline) -> Result<Option<Self>> {
-        if pipeline.config.lake.maintain.interval.is_zero() {
+    /// Starts it, unless there is nothing to do: `lake.maintain.interval` is nothing, and so are `sources`.
+    pub fn start(pipeline: &Pipeline, runtime: &tokio::runtime::Handle) -> Result<Option<Self>> {
+        let config = &pipeline.config;
+        let watched = if config.sources.url.is_empty() { Duration::ZERO } else { config.sources.interval };
+        let deeds = [(Deed::Tables, config.lake.maintain.interval), (Deed::Deliveries, watched)];
+        let due: Vec<_> = deeds.into_iter().filter(|(_, every)| !every.is_zero()).collect();
+        if due.is_empty() {
             return Ok(None);
         }
         let stop = Arc::new(AtomicBool::new(false));
         let (wake, asleep) = mpsc::channel();
-        let rounds = Rounds { pipeline: pipeline.clone(), stop: stop.clone(), vacuumed: Instant::now() };
+        let rounds = Rounds {
+            pipeline: pipeline.clone(),
+            runtime: runtime.clone(),
+            stop: stop.clone(),
+            vacuumed: Instant::now(),
+            deliveries: Deliveries::default(),
+        };
         let thread = spawn("caretaker".to_owned(), &pipeline.failure, move || {
-            rounds.run(&asleep);
+            rounds.run(&due, &asleep);
             Ok(())
         })?;
         Ok(Some(Self { stop, wake: Some(wake), thread: Some(thread) }))
@@ -59,21 +73,50 @@ impl Drop for Caretaker {
     }
 }
 
+/// What is done from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deed {
+    Tables,
+    Deliveries,
+}
+
 struct Rounds {
     pipeline: Pipeline,
+    runtime: tokio::runtime::Handle,
     stop: Arc<AtomicBool>,
     vacuumed: Instant,
+    deliveries: Deliveries,
 }
 
 impl Rounds {
-    fn run(mut self, asleep: &mpsc::Receiver<()>) {
-        let interval = self.pipeline.config.lake.maintain.interval;
-        while asleep.recv_timeout(interval) == Err(mpsc::RecvTimeoutError::Timeout) {
-            self.round();
+    fn run(mut self, deeds: &[(Deed, Duration)], asleep: &mpsc::Receiver<()>) {
+        // Tables after their interval; deliveries at once.
+        let first =
+            |deed| if deed == Deed::Deliveries { Duration::ZERO } else { self.pipeline.config.lake.maintain.interval };
+        let mut next: Vec<Instant> = deeds.iter().map(|(deed, _)| Instant::now() + first(*deed)).collect();
+        loop {
+            let soonest = next.iter().min().copied().unwrap_or_else(Instant::now);
+            let wait = soonest.saturating_duration_since(Instant::now());
+            if asleep.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return;
+            }
+            for ((deed, every), next) in deeds.iter().zip(&mut next).filter(|(_, next)| **next <= Instant::now()) {
+                match deed {
+                    Deed::Tables => self.look_at_tables(),
+                    Deed::Deliveries => self.look_at_deliveries(),
+                }
+                *next = Instant::now() + *every;
+            }
         }
     }
 
-    fn round(&mut self) {
+    fn look_at_deliveries(&mut self) {
+        if let Err(error) = self.deliveries.look(&self.pipeline, &self.runtime) {
+            tracing::warn!(error = crate::causes(&error), "deliveries cannot be looked at now");
+        }
+    }
+
+    fn look_at_tables(&mut self) {
         let metrics = self.pipeline.metrics.clone();
         let config = self.pipeline.config.lake.clone();
         let every = config.maintain.vacuum_interval;

@@ -6,8 +6,9 @@ use crate::{
     dlq::{self, DlqCommand},
     doctor,
     lake_command::{self, LakeCommand},
-    models,
+    load, models,
     produce::Source,
+    quality_report,
     query::{self, Format},
     roles, up, verify,
 };
@@ -64,9 +65,24 @@ enum Command {
     },
     /// Check the ledger (no record lost, none twice) and that the stream equals a batch over silver. Exit 1 if not.
     Verify {
+        /// Read every row: prove each duplicate by its id, and compare every window.
+        #[arg(long)]
+        deep: bool,
         /// For programs.
         #[arg(long)]
         json: bool,
+    },
+    /// Show what the checks of quality found last. Exit 1 when a hard expectation is not met.
+    Quality {
+        /// Write the report as one page that needs nothing else.
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+        /// Exit 1 when any expectation is not met.
+        #[arg(long)]
+        strict: bool,
     },
     /// Say what there is, what is wrong and what a start would do: log, lake, checkpoints, stores. Changes nothing; exit 1
     /// when something needs a person.
@@ -78,6 +94,15 @@ enum Command {
     /// Dead letters, what could not be taken: list, show, replay.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// Load clients.csv and achats.csv into bronze, silver.customers and silver.orders. A file loaded again changes nothing.
+    Load {
+        /// Files or s3://bucket/file, plain or .gz; the name says what is in it: clients… or achats… [default: those that
+        /// are in the setting sources.url].
+        files: Vec<String>,
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
     /// The tables of the lake: show, compact, retain, vacuum, history, forget.
     #[command(subcommand)]
     Lake(LakeCommand),
@@ -219,13 +244,18 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Merge(args) => roles::merge(config, args.until_drained)?,
         Command::Serve => roles::serve(&config)?,
         Command::Query { sql, format } => query::run(&config, &sql, format)?,
-        Command::Verify { json } => {
-            return Ok(if verify::run(&config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        Command::Verify { deep, json } => {
+            return Ok(if verify::run(&config, deep, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Quality { html, json, strict } => {
+            let good = quality_report::run(&config, html.as_deref(), json, strict)?;
+            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Dlq(command) => return dlq::run(&config, command),
+        Command::Load { files, json } => load::run(&config, &files, json)?,
         Command::Lake(command) => lake_command::run(&config, command)?,
         Command::Models(command) => return show_models(&config, command),
         Command::Config(ConfigCommand::Check) => println!("the settings are good"),

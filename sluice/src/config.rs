@@ -1,11 +1,12 @@
 //! The configuration: one typed tree, defaults in `sluice.toml`, read in one place.
 
-use crate::WrongUse;
+use crate::{WrongUse, lake_tables::checked_tables};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use sluice_event_log::LogConfig;
 use sluice_events::{EventFormat, RegistryConfig, Subject, ValidationRules};
 use sluice_producer::SimulateConfig;
+use sluice_quality::QualityConfig;
 use sluice_sinks::{kpi_store::KpiStoreConfig, lake::LakeConfig};
 use sluice_stream_processor::{StateLimits, TimeRules};
 use std::{
@@ -28,8 +29,10 @@ pub struct Config {
     pub merge: MergeConfig,
     pub checkpoints: CheckpointsConfig,
     pub lake: LakeConfig,
+    pub sources: SourcesConfig,
     pub kpi_store: KpiStoreConfig,
     pub models: ModelsConfig,
+    pub quality: QualityConfig,
     pub serve: ListenConfig,
     pub metrics: ListenConfig,
     pub simulate: SimulateConfig,
@@ -172,6 +175,17 @@ pub struct CheckpointsConfig {
     pub url: String,
 }
 
+/// Where batch files are delivered.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct SourcesConfig {
+    pub url: String,
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    pub at_least: f64,
+}
+
 /// Where the user's models are.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -229,12 +243,13 @@ impl Config {
         if let Some(dir) = &overrides.dir {
             tree.insert("dir".to_owned(), Value::String(dir.display().to_string()));
         }
-        let mut config: Self = serde_path_to_error::deserialize(Value::Table(tree)).map_err(|e| {
-            let read = file.map_or(String::new(), |f| format!(" (config file: {})", f.display()));
-            WrongUse(format!("setting {}: {}{read}", e.path(), e.inner().message()))
-        })?;
+        let read = file.map_or(String::new(), |f| format!(" (config file: {})", f.display()));
+        let mut config: Self = serde_path_to_error::deserialize(Value::Table(tree))
+            .map_err(|e| WrongUse(format!("setting {}: {}{read}", e.path(), e.inner().message())))?;
         config.resolve();
         config.check()?;
+        sluice_quality::compile(&config.quality, &checked_tables())
+            .map_err(|e| WrongUse(format!("setting {e}{read}")))?;
         Ok(config)
     }
 
@@ -244,8 +259,11 @@ impl Config {
         let below = |path: &Path| if path.is_absolute() { path.to_owned() } else { dir.join(path) };
         self.log.embedded.dir = below(&self.log.embedded.dir);
         self.kpi_store.dir = below(&self.kpi_store.dir);
-        for place in [&mut self.lake.bronze, &mut self.lake.silver, &mut self.lake.gold, &mut self.checkpoints.url] {
-            if !place.contains("://") {
+        let lake = &mut self.lake;
+        let places =
+            [&mut lake.bronze, &mut lake.silver, &mut lake.gold, &mut self.checkpoints.url, &mut self.sources.url];
+        for place in places {
+            if !place.is_empty() && !place.contains("://") {
                 *place = below(Path::new(place.as_str())).display().to_string();
             }
         }
@@ -328,12 +346,26 @@ mod tests {
         assert_eq!(config.time.allowed_lateness, Duration::from_secs(300));
         assert_eq!(config.lake.bronze, "data/lake/bronze");
         assert_eq!(config.lake.gold, "s3://gold");
+        let mine = "quality.expectations.mine={table='silver.events', kind='volume', rows_at_most=9}";
+        let config = load(&[mine, "quality.expectations.fresh.severity=off"]).unwrap();
+        assert_eq!(config.quality.expectations["mine"].rows_at_most, Some(9));
+        assert_eq!(config.quality.expectations["fresh"].severity, sluice_quality::Severity::Off);
         for (wrong, named) in [
             ("time.alowed_lateness=5m", "alowed_lateness"),
             ("tyme.x=1", "tyme"),
             ("topics.partitions=many", "many"),
             ("topics.partitions=0", "topics.partitions"),
             ("time.allowed_lateness=soon", "time.allowed_lateness"),
+            ("quality.expectations.fresh.wihtin=5m", "quality.expectations.fresh.wihtin: unknown field `wihtin`"),
+            (
+                "quality.expectations.fresh.column=age",
+                "setting quality.expectations.fresh.column: there is no column 'age'",
+            ),
+            (
+                "quality.expectations.mine={table='silver.events', kind='validity', rule='random() > 0'}",
+                "random() says",
+            ),
+            ("quality.expectations.purchases_have_a_price.at_least=nan", "at_least: NaN is no share"),
             ("topics.events_format=xml", "topics.events_format: unknown variant `xml`, expected `avro` or `json`"),
         ] {
             let error = format!("{:#}", load(&[wrong]).unwrap_err());

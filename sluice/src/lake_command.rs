@@ -220,7 +220,11 @@ fn forget(lake: &Lake, customer: &str, reference: Option<String>, now: bool) -> 
     if customer.is_empty() {
         return Err(WrongUse("--customer is empty".to_owned()).into());
     }
-    let pseudonym = format!("erased-{:032x}", rand::rng().random::<u128>());
+    let erasure = lake.begin_erasure(customer, || rand::rng().random())?;
+    if erasure.is_resumed {
+        eprintln!("going on with an erasure that was not finished");
+    }
+    let pseudonym = erasure.pseudonym.clone();
     let mut done: Vec<Forgotten> = Vec::new();
     for mut table in lake.kept_tables()? {
         let forgotten = table.forget(customer, &pseudonym)?;
@@ -236,6 +240,7 @@ fn forget(lake: &Lake, customer: &str, reference: Option<String>, now: bool) -> 
         println!("no table knows this customer");
     }
     note(lake, &pseudonym, reference, &done).context("note the erasure")?;
+    lake.finish_erasure(erasure)?;
     eprintln!(
         "noted in bronze.erasures. {} The event log still has what its retention keeps, and input files what is in them.",
         if now { "The old files are gone." } else { "The old files go with the next vacuum that is due." }

@@ -5,16 +5,21 @@ use arrow::{
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
 };
-use sluice_events::DeadLetter;
+use sluice_batch_inputs::{ACHAT_COLUMNS, CLIENT_COLUMNS, bronze_schema, customers_schema, orders_schema};
+use sluice_events::{DeadLetter, event_schema};
+use sluice_quality::{CheckedTable, QualityResult};
 use sluice_sinks::lake::{Bucket, DatePartition, TableSpec, erasures_schema};
 use sluice_stream_processor::{LiveModel, Merger, PartitionWorker};
 use std::sync::{Arc, LazyLock};
+
+pub(crate) const BRONZE_EVENTS: &str = "bronze.events";
+pub(crate) const SILVER_EVENTS: &str = "silver.events";
 
 pub(crate) fn bronze_events() -> TableSpec {
     TableSpec {
         bucket: Bucket::Bronze,
         path: "events".to_owned(),
-        name: "bronze.events".to_owned(),
+        name: BRONZE_EVENTS.to_owned(),
         schema: PartitionWorker::bronze_schema(),
         partition: Some(DatePartition { column: "ingest_date", from: "_log_time" }),
     }
@@ -24,7 +29,7 @@ pub(crate) fn silver_events() -> TableSpec {
     TableSpec {
         bucket: Bucket::Silver,
         path: "events".to_owned(),
-        name: "silver.events".to_owned(),
+        name: SILVER_EVENTS.to_owned(),
         schema: PartitionWorker::silver_schema(),
         partition: Some(DatePartition { column: "event_date", from: "event_time" }),
     }
@@ -51,6 +56,31 @@ pub(crate) fn dead_letter_replays() -> TableSpec {
     }
 }
 
+/// The rows of batch files as received: `bronze.clients`, `bronze.achats`.
+pub(crate) fn bronze_file(name: &str) -> TableSpec {
+    let columns = if name == "clients" { &CLIENT_COLUMNS } else { &ACHAT_COLUMNS };
+    TableSpec {
+        bucket: Bucket::Bronze,
+        path: name.to_owned(),
+        name: format!("bronze.{name}"),
+        schema: bronze_schema(columns),
+        partition: None,
+    }
+}
+
+pub(crate) fn silver_customers() -> TableSpec {
+    silver("customers", customers_schema())
+}
+
+pub(crate) fn silver_orders() -> TableSpec {
+    silver("orders", orders_schema())
+}
+
+fn silver(name: &str, schema: SchemaRef) -> TableSpec {
+    let name = name.to_owned();
+    TableSpec { bucket: Bucket::Silver, name: format!("silver.{name}"), path: name, schema, partition: None }
+}
+
 /// That a person was made unknown; see `sluice lake forget`.
 pub(crate) fn erasures() -> TableSpec {
     TableSpec {
@@ -60,6 +90,28 @@ pub(crate) fn erasures() -> TableSpec {
         schema: erasures_schema(),
         partition: None,
     }
+}
+
+/// What checks of quality found. For the rows of a stream, each commit has the `txn` action of its partition, under
+/// `<group>/<topic>/<partition>/<table>`.
+pub(crate) fn silver_quality() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Silver,
+        path: "quality".to_owned(),
+        name: "silver.quality".to_owned(),
+        schema: QualityResult::schema(),
+        partition: Some(DatePartition { column: "check_date", from: "checked_at" }),
+    }
+}
+
+/// The tables that expectations may be about, as their batches come. What is hard is judged of an event alone, before it
+/// is late or not, and measured in bronze.
+pub(crate) fn checked_tables() -> Vec<CheckedTable> {
+    let hard = || Some((BRONZE_EVENTS, event_schema()));
+    vec![
+        CheckedTable { name: BRONZE_EVENTS, schema: PartitionWorker::bronze_schema(), hard: hard() },
+        CheckedTable { name: SILVER_EVENTS, schema: PartitionWorker::silver_schema(), hard: hard() },
+    ]
 }
 
 pub(crate) fn live(model: &LiveModel) -> TableSpec {

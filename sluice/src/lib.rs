@@ -3,6 +3,7 @@
 //! In: a command line, a configuration, signals. Out: running roles, answers on stdout, an exit code.
 //! Never: decides what an event means; that is the business of the rooms.
 
+mod admission;
 mod caretaker;
 mod commands;
 mod config;
@@ -11,14 +12,18 @@ mod doctor;
 mod lake_command;
 mod lake_tables;
 mod live_models;
+mod load;
 mod merge_role;
 mod models;
 mod partition_loop;
 mod pipeline;
 mod process_role;
 mod produce;
+mod quality_report;
+mod quality_role;
 mod query;
 mod recovery;
+mod reference_keys;
 mod roles;
 mod serve_role;
 pub mod telemetry;

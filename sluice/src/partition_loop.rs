@@ -41,9 +41,13 @@ pub(crate) enum ToLake {
         upto: i64,
         rows: RecordBatch,
         dead_letters: Option<RecordBatch>,
+        /// Offsets that are covered and are duplicates, in their order.
+        duplicates: Vec<i64>,
     },
     Barrier {
         epoch: u64,
+        /// Whose rows end here.
+        app: String,
         /// How many loops put this barrier.
         voices: usize,
     },
@@ -189,7 +193,6 @@ impl PartitionLoop {
             self.pipeline.schemas.clone(),
             config.process.value_bytes_max,
         );
-        let rules = config.time.validation();
         let mut partials = PartialsOut {
             log: self.pipeline.log.clone(),
             topic: config.topics.partials.clone(),
@@ -218,20 +221,30 @@ impl PartitionLoop {
                 last_record = Instant::now();
                 let decoded = self.decode(&mut decoder, &records)?;
                 self.tell_incompatible(&decoder.take_incompatible_schemas());
-                let validation =
-                    rules.check(&decoded.events, |row| records.get(decoded.record_of_row[row] as usize).time);
-                let ingested = worker.ingest(&records, decoded, validation)?;
+                let log_time = |row: usize| records.get(decoded.record_of_row[row] as usize).time;
+                let checked = self.pipeline.admission.check(&decoded.events, log_time);
+                for (expectation, rows) in &checked.quarantined {
+                    self.pipeline.metrics.add(Metric::QuarantinedRows, &[expectation], *rows);
+                }
+                let ingested = worker.ingest(&records, decoded, checked.validation)?;
                 self.measure(&ingested.counts, &ingested.dead_letters);
                 let letters = &ingested.dead_letters;
                 let dead_letters = if letters.is_empty() { None } else { Some(dead_letter_rows(letters)?) };
                 let upto = ingested.upto.get();
                 // A writer that is gone has failed, and said why.
-                let _ = self.bronze.send(ToLake::Rows { app: app.clone(), upto, rows: ingested.bronze, dead_letters });
+                let _ = self.bronze.send(ToLake::Rows {
+                    app: app.clone(),
+                    upto,
+                    rows: ingested.bronze,
+                    dead_letters,
+                    duplicates: Vec::new(),
+                });
                 let _ = self.silver.send(ToLake::Rows {
                     app: app.clone(),
                     upto,
                     rows: ingested.silver,
                     dead_letters: None,
+                    duplicates: ingested.duplicates,
                 });
             }
             if end_asked.is_none_or(|at| at.elapsed() > LAG_INTERVAL) || records.is_empty() {
@@ -304,17 +317,12 @@ impl PartitionLoop {
         partials.send(&worker.take_partials()?)?;
         let bytes = encode_checkpoint(&worker.snapshot()?)?;
         let position = worker.position().get();
+        let app = self.pipeline.app(&self.pipeline.config.topics.events, self.partition);
         let voices = self.signals.voices_in_bronze();
-        let _ = self.bronze.send(ToLake::Barrier { epoch, voices });
+        let _ = self.bronze.send(ToLake::Barrier { epoch, app: app.clone(), voices });
         let voices = self.signals.loops.load(Ordering::Acquire);
-        let _ = self.silver.send(ToLake::Barrier { epoch, voices });
-        let _ = self.states.send(StateAtBarrier {
-            epoch,
-            worker: self.pipeline.app(&self.pipeline.config.topics.events, self.partition),
-            partition: self.partition,
-            position,
-            bytes,
-        });
+        let _ = self.silver.send(ToLake::Barrier { epoch, app: app.clone(), voices });
+        let _ = self.states.send(StateAtBarrier { epoch, worker: app, partition: self.partition, position, bytes });
         Ok(())
     }
 

@@ -1,9 +1,10 @@
 //! What every role needs: the log, the schemas, the topics, the metrics.
 
-use crate::Config;
+use crate::{Config, admission::Admission, lake_tables::checked_tables};
 use anyhow::{Context, Result};
 use sluice_event_log::{EventLog, LogError};
 use sluice_events::{EventEncoder, Schemas, Subject};
+use sluice_quality::{Expectation, Quarantine};
 use sluice_sinks::{
     Metric, Metrics,
     lake::{CheckpointStore, Lake},
@@ -25,6 +26,8 @@ pub(crate) struct Pipeline {
     pub metrics: Arc<Metrics>,
     pub lake: Lake,
     pub checkpoints: CheckpointStore,
+    pub expectations: Arc<[Expectation]>,
+    pub admission: Arc<Admission>,
     pub event_partitions: u32,
     pub merge_partitions: u32,
     pub failure: Arc<Failure>,
@@ -67,6 +70,8 @@ impl Pipeline {
         let metrics = Metrics::new();
         metrics.set(Metric::BuildInfo, &[env!("CARGO_PKG_VERSION")], 1.0);
         metrics.set(Metric::Uptime, &[], now_millis() as f64 / 1000.0);
+        let expectations: Arc<[Expectation]> = sluice_quality::compile(&config.quality, &checked_tables())?.into();
+        let admission = Arc::new(Admission::new(config.time.validation(), Quarantine::of(&expectations)));
         Ok(Self {
             config: Arc::new(config),
             log,
@@ -74,6 +79,8 @@ impl Pipeline {
             metrics: Arc::new(metrics),
             lake,
             checkpoints,
+            expectations,
+            admission,
             event_partitions,
             merge_partitions,
             failure: Arc::new(Failure::default()),

@@ -6,10 +6,11 @@
 
 use crate::{
     caretaker::Caretaker,
-    lake_tables::{bronze_dead_letters, bronze_events, dead_letter_rows, silver_events},
+    lake_tables::{BRONZE_EVENTS, SILVER_EVENTS, bronze_dead_letters, bronze_events, dead_letter_rows, silver_events},
     live_models::LiveModels,
     partition_loop::{LoopSignals, NOT_DRAINING, PartitionLoop, Progress, Signals, StateAtBarrier, ToLake},
     pipeline::{Pipeline, spawn},
+    quality_role::QualityWriter,
 };
 use anyhow::{Context, Result};
 use arrow::{
@@ -112,11 +113,13 @@ impl ProcessRole {
         let bronze_writer = LakeWriter {
             rows: pipeline.lake.table(bronze_events())?,
             dead_letters: Some(pipeline.lake.table(bronze_dead_letters())?),
+            quality: QualityWriter::open(pipeline, runtime, BRONZE_EVENTS)?,
             metrics: pipeline.metrics.clone(),
         };
         let silver_writer = LakeWriter {
             rows: pipeline.lake.table(silver_events())?,
             dead_letters: None,
+            quality: QualityWriter::open(pipeline, runtime, SILVER_EVENTS)?,
             metrics: pipeline.metrics.clone(),
         };
         let mut writers = Vec::new();
@@ -192,7 +195,7 @@ impl ProcessRole {
             self.letters = Some(RunningLetters { signals, position, thread });
         }
         if self.loops.contains_key(&0) && self.caretaker.is_none() {
-            self.caretaker = Caretaker::start(&self.pipeline)?;
+            self.caretaker = Caretaker::start(&self.pipeline, &self.runtime)?;
         }
         Ok(())
     }
@@ -237,6 +240,11 @@ impl ProcessRole {
         }
         for partition in partitions {
             self.forget_metrics(&partition.to_string());
+        }
+        if self.loops.is_empty() {
+            for expectation in self.pipeline.expectations.iter() {
+                self.pipeline.metrics.remove(Metric::QualityRatio, &[&expectation.name, &expectation.table]);
+            }
         }
     }
 
@@ -429,6 +437,7 @@ pub(crate) fn statuses(progress: &ProgressOfPartitions) -> Vec<PartitionStatus> 
 struct LakeWriter {
     rows: LakeTable,
     dead_letters: Option<LakeTable>,
+    quality: Option<QualityWriter>,
     metrics: Arc<Metrics>,
 }
 
@@ -437,17 +446,24 @@ impl LakeWriter {
         let mut heard = 0;
         while let Ok(message) = input.recv() {
             match message {
-                ToLake::Rows { app, upto, rows, dead_letters } => {
+                ToLake::Rows { app, upto, rows, dead_letters, duplicates } => {
                     append(&mut self.rows, &app, upto, &rows)?;
+                    count(&mut self.rows, &app, upto, &duplicates)?;
                     if let (Some(table), Some(letters)) = (&mut self.dead_letters, dead_letters) {
                         // A producer's letter has its place in a file: the reader of its topic began after what is committed.
                         append(table, &app, upto, &letters)?;
+                    }
+                    if let Some(quality) = &mut self.quality {
+                        quality.rows(&app, upto, &rows)?;
                     }
                 }
                 ToLake::Taken { app } => {
                     self.rows.reload(&app)?;
                     if let Some(table) = &mut self.dead_letters {
                         table.reload(&app)?;
+                    }
+                    if let Some(quality) = &mut self.quality {
+                        quality.taken(&app)?;
                     }
                 }
                 ToLake::Discard { done } => {
@@ -456,15 +472,24 @@ impl LakeWriter {
                     if let Some(table) = &mut self.dead_letters {
                         table.discard();
                     }
+                    if let Some(quality) = &mut self.quality {
+                        quality.discard();
+                    }
                     let _ = done.send(());
                 }
-                ToLake::Barrier { epoch, voices } => {
+                ToLake::Barrier { epoch, app, voices } => {
+                    if let Some(quality) = &mut self.quality {
+                        quality.heard(&app);
+                    }
                     heard += 1;
                     if heard == voices {
                         heard = 0;
                         commit(&mut self.rows, &self.metrics)?;
                         if let Some(table) = &mut self.dead_letters {
                             commit(table, &self.metrics)?;
+                        }
+                        if let Some(quality) = &mut self.quality {
+                            quality.commit()?;
                         }
                         let _ = committed.send(epoch);
                     }
@@ -490,6 +515,17 @@ fn append(table: &mut LakeTable, app: &str, upto: i64, rows: &RecordBatch) -> Re
         table.write(rows)?;
     }
     table.cover(app, upto);
+    Ok(())
+}
+
+/// Counts the duplicates that the table does not cover yet.
+fn count(table: &mut LakeTable, app: &str, upto: i64, duplicates: &[i64]) -> Result<()> {
+    let committed = table.committed(app)?.unwrap_or(-1);
+    let new = duplicates.iter().filter(|offset| **offset > committed).count();
+    table.count(app, new as i64);
+    if new > 0 {
+        table.cover(app, upto);
+    }
     Ok(())
 }
 
@@ -550,14 +586,21 @@ impl DeadLetterLoop {
                 }
                 let rows = dead_letter_rows(&letters)?;
                 let none = RecordBatch::new_empty(bronze_events().schema);
-                let message = ToLake::Rows { app: app.clone(), upto: upto.get(), rows: none, dead_letters: Some(rows) };
+                let message = ToLake::Rows {
+                    app: app.clone(),
+                    upto: upto.get(),
+                    rows: none,
+                    dead_letters: Some(rows),
+                    duplicates: Vec::new(),
+                };
                 let _ = self.bronze.send(message);
             }
             self.position.store(reader.position().get(), Ordering::Release);
             let wanted = self.signals.epoch.load(Ordering::Acquire);
             if wanted != epoch {
                 epoch = wanted;
-                let _ = self.bronze.send(ToLake::Barrier { epoch, voices: self.signals.voices_in_bronze() });
+                let voices = self.signals.voices_in_bronze();
+                let _ = self.bronze.send(ToLake::Barrier { epoch, app: app.clone(), voices });
             }
             if self.mine.stop.load(Ordering::Acquire) {
                 break;

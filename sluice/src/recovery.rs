@@ -177,7 +177,6 @@ async fn rebuild(
     upto: i64,
     worker: &mut PartitionWorker,
 ) -> Result<u64> {
-    let rules = pipeline.config.time.validation();
     let context = SessionContext::new();
     bronze.update_datafusion_session(&context.state())?;
     let frame = context
@@ -196,8 +195,8 @@ async fn rebuild(
         let events = RecordBatch::try_new(event_schema(), columns)?;
         let log_times = column("_log_time", &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))?;
         let log_times = log_times.as_primitive::<TimestampMillisecondType>();
-        let validation = rules.check(&events, |row| LogTime::new(log_times.value(row)));
-        let refused: Vec<usize> = validation.refused.iter().map(|(row, _, _)| *row).collect();
+        let checked = pipeline.admission.check(&events, |row| LogTime::new(log_times.value(row)));
+        let refused: Vec<usize> = checked.validation.refused.iter().map(|(row, _, _)| *row).collect();
         let offsets = column("_offset", &DataType::Int64)?;
         let last = offsets.as_primitive::<Int64Type>().values().last().copied().unwrap_or(-1);
         worker.rebuild(&events, &refused, Offset::new(last))?;

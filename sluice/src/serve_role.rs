@@ -5,6 +5,7 @@ use crate::{
     live_models::LiveModels,
     pipeline::{Pipeline, now_millis},
     process_role::{ProgressOfPartitions, statuses},
+    quality_report::LakeQuality,
 };
 use anyhow::{Context, Result};
 use sluice_serve::{ServeState, Status, StatusSource};
@@ -82,8 +83,13 @@ pub(crate) fn start(
     }
     let listener = runtime.block_on(bind("serve.listen", &config.serve.listen))?;
     let address = listener.local_addr().context("listen")?;
-    let state =
-        ServeState { store: store.clone(), metrics: metrics.clone(), status: status.clone(), models: live.clone() };
+    let state = ServeState {
+        store: store.clone(),
+        metrics: metrics.clone(),
+        status: status.clone(),
+        models: live.clone(),
+        quality: Arc::new(LakeQuality::new(config, runtime.handle().clone())),
+    };
     let (stop, stopped) = oneshot::channel::<()>();
     runtime.spawn(async move {
         let shutdown = async move {

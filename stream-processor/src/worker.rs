@@ -74,6 +74,8 @@ pub struct Ingested {
     pub silver: RecordBatch,
     /// What could not be decoded or is not valid.
     pub dead_letters: Vec<DeadLetter>,
+    /// Offsets of the duplicates, which are in bronze only, in their order.
+    pub duplicates: Vec<i64>,
     /// Counts of this batch.
     pub counts: Counts,
     /// The last offset taken.
@@ -290,9 +292,10 @@ impl PartitionWorker {
                 log_time: view.time,
             });
         }
-        let late = self.admit(&events, &mut keep, &mut counts);
+        let (late, repeated) = self.admit(&events, &mut keep, &mut counts);
         counts.processed = rows as u64 - counts.invalid - counts.duplicate;
 
+        let duplicates = repeated.iter().map(|row| records.offset(record_of_row[*row] as usize).get()).collect();
         let offsets: ArrayRef =
             Arc::new(record_of_row.iter().map(|r| records.offset(*r as usize).get()).collect::<Int64Array>());
         let log_times: TimestampMillisecondArray =
@@ -316,7 +319,7 @@ impl PartitionWorker {
         let upto = records.last_offset().unwrap_or(Offset::new(self.position - 1));
         self.position = upto.get() + 1;
         self.drop_over()?;
-        Ok(Ingested { bronze, silver, dead_letters, counts, upto })
+        Ok(Ingested { bronze, silver, dead_letters, duplicates, counts, upto })
     }
 
     /// Takes events of the partition that the lake already has, so that the state is as if they had been read from the
@@ -328,7 +331,7 @@ impl PartitionWorker {
         let mut keep = vec![true; events.num_rows()];
         refused.iter().for_each(|row| keep[*row] = false);
         let mut counts = Counts::default();
-        let late = BooleanArray::from(self.admit(events, &mut keep, &mut counts));
+        let late = BooleanArray::from(self.admit(events, &mut keep, &mut counts).0);
         let keep = BooleanArray::from(keep);
         let late = arrow::compute::filter(&late, &keep)?.as_boolean().clone();
         self.count(filter_record_batch(events, &keep)?, &late, &mut counts)?;
@@ -350,11 +353,12 @@ impl PartitionWorker {
         self.declared = false;
     }
 
-    /// Finds duplicates among the rows that are kept, and tells which of the rest are late.
-    fn admit(&mut self, events: &RecordBatch, keep: &mut [bool], counts: &mut Counts) -> Vec<bool> {
+    /// Finds duplicates among the rows that are kept, and tells which of the rest are late; then the rows of the duplicates.
+    fn admit(&mut self, events: &RecordBatch, keep: &mut [bool], counts: &mut Counts) -> (Vec<bool>, Vec<usize>) {
         let ids = events.column(0).as_string_view();
         let times = events.column(2).as_primitive::<TimestampMillisecondType>().values();
         let mut late = vec![false; keep.len()];
+        let mut repeated = Vec::new();
         let mut hashes = [0; LOOK_AHEAD];
         for from in (0..keep.len()).step_by(LOOK_AHEAD) {
             let rows = from..(from + LOOK_AHEAD).min(keep.len());
@@ -370,11 +374,12 @@ impl PartitionWorker {
                     late[row] = self.clock.observe(times[row], &self.rules);
                 } else {
                     keep[row] = false;
+                    repeated.push(row);
                     counts.duplicate += 1;
                 }
             }
         }
-        late
+        (late, repeated)
     }
 
     /// Counts what is not late.

@@ -21,6 +21,9 @@ pub(crate) enum ApiError {
     /// The store did not answer. Asking again later may help.
     #[error("the KPI store does not answer")]
     Store(#[from] KpiStoreError),
+    /// The lake did not answer. Asking again later may help.
+    #[error("the lake does not answer")]
+    Lake(String),
     /// The work on the blocking pool ended without an answer.
     #[error("the request was not finished")]
     Unfinished,
@@ -49,6 +52,10 @@ impl IntoResponse for ApiError {
             Self::Store(cause) => {
                 tracing::warn!(error = %cause, "answer from the KPI store");
                 (StatusCode::SERVICE_UNAVAILABLE, "try again; the log says what the store said".to_owned())
+            }
+            Self::Lake(cause) => {
+                tracing::warn!(error = cause, "answer from the lake");
+                (StatusCode::SERVICE_UNAVAILABLE, "try again; the log says what the lake said".to_owned())
             }
             Self::Unfinished => (StatusCode::INTERNAL_SERVER_ERROR, "try again; see the log".to_owned()),
             Self::CrossSite => (StatusCode::FORBIDDEN, "send it from the dashboard or from a program".to_owned()),

@@ -6,6 +6,7 @@ mod health;
 mod kpis;
 mod models;
 mod parameters;
+mod quality;
 mod status;
 mod summary;
 
@@ -14,6 +15,7 @@ pub(crate) use error::{ApiError, ErrorBody, no_such_method, no_such_page};
 pub(crate) use health::{__path_healthz, __path_metrics, __path_readyz, healthz, metrics, readyz};
 pub(crate) use kpis::{__path_kpis, kpis};
 pub(crate) use models::{__path_models, models};
+pub(crate) use quality::{__path_quality, quality, quality_html};
 pub(crate) use status::{__path_status, status};
 pub(crate) use summary::{__path_summary, SummaryCache, summary};
 

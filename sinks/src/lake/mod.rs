@@ -6,18 +6,24 @@ mod fault_point;
 mod location;
 mod maintain;
 mod parquet_layout;
+mod sources;
 mod table;
 mod table_schema;
+#[cfg(test)]
+mod tests;
+mod upsert;
 
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
 pub use config::{LakeConfig, MaintainConfig, Retention, S3Config};
 pub use fault_point::fault_point;
 pub use location::{Bucket, Location};
 pub use maintain::{
-    Commit, Compacted, DayShape, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape, Vacuumed,
-    erasures_schema, merge_for, retained_app,
+    Commit, Compacted, DayShape, Erasure, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape,
+    Vacuumed, erasures_schema, merge_for, retained_app,
 };
+pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
+pub use upsert::{Staging, Upserted};
 
 pub use deltalake::DeltaTable;
 use deltalake::DeltaTableBuilder;

@@ -132,7 +132,14 @@ pub struct LakeTable {
     committed: HashMap<String, Option<i64>>,
     writer: Option<DeltaWriter>,
     covered: BTreeMap<String, i64>,
+    /// What is added to the counters of application ids with the next commit.
+    counted: BTreeMap<String, i64>,
     rows: u64,
+}
+
+/// The application id whose version is a counter beside `app`.
+pub(super) fn counter_app(app: &str) -> String {
+    format!("counted/{app}")
 }
 
 impl LakeTable {
@@ -170,8 +177,14 @@ impl LakeTable {
             committed: HashMap::new(),
             writer: None,
             covered: BTreeMap::new(),
+            counted: BTreeMap::new(),
             rows: 0,
         })
+    }
+
+    /// The table as Delta knows it.
+    pub(super) fn into_delta(self) -> DeltaTable {
+        self.table
     }
 
     /// Its name in SQL.
@@ -211,6 +224,7 @@ impl LakeTable {
         self.runtime.block_on(self.table.update_state()).map_err(self.error("refresh"))?;
         self.committed.remove(app);
         self.covered.remove(app);
+        self.counted.remove(app);
         Ok(())
     }
 
@@ -218,6 +232,7 @@ impl LakeTable {
     pub fn discard(&mut self) {
         self.writer = None;
         self.covered.clear();
+        self.counted.clear();
         self.committed.clear();
         self.rows = 0;
     }
@@ -301,16 +316,29 @@ impl LakeTable {
         self.covered.insert(app.to_owned(), version);
     }
 
-    /// Commits the rows written and the offsets covered, atomically. Does nothing when there are no rows.
+    /// Adds to a number that is kept beside what is committed of `app`, and committed with it: of records that are covered
+    /// and have no row here.
+    pub fn count(&mut self, app: &str, more: i64) {
+        *self.counted.entry(app.to_owned()).or_default() += more;
+    }
+
+    /// Commits the rows written, the offsets covered and what was counted, atomically. Does nothing when there are no rows
+    /// and nothing was counted.
     ///
     /// # Errors
     /// [`LakeError::Fenced`] when another worker owns one of the offsets now; else when the store fails.
     pub fn commit(&mut self) -> Result<CommitStats, LakeError> {
-        let Some(writer) = self.writer.take() else { return Ok(CommitStats::default()) };
+        let writer = self.writer.take();
+        if writer.is_none() && self.counted.values().all(|more| *more == 0) {
+            return Ok(CommitStats::default());
+        }
         let started = Instant::now();
         let rows = std::mem::take(&mut self.rows);
         fault_point(&self.spec.name, "before files");
-        let adds = self.runtime.block_on(writer.close()).map_err(self.error("close files"))?;
+        let adds = match writer {
+            Some(writer) => self.runtime.block_on(writer.close()).map_err(self.error("close files"))?,
+            None => Vec::new(),
+        };
         fault_point(&self.spec.name, "before commit");
         let stats = CommitStats {
             rows,
@@ -319,9 +347,10 @@ impl LakeTable {
             took: Duration::ZERO,
         };
         let covered = std::mem::take(&mut self.covered);
+        let counted = std::mem::take(&mut self.counted);
         let actions: Vec<Action> = adds.into_iter().map(Action::Add).collect();
         let mut tries = 1;
-        while let Err(error) = self.commit_once(&covered, &actions) {
+        while let Err(error) = self.commit_once(&covered, &counted, &actions) {
             // Only what the table is was changed, as by a column that came: what we add is as good as before.
             let conflict = match &error {
                 LakeError::Delta { source, .. } => conflict(source),
@@ -339,7 +368,12 @@ impl LakeTable {
         Ok(CommitStats { took: started.elapsed(), ..stats })
     }
 
-    fn commit_once(&mut self, covered: &BTreeMap<String, i64>, actions: &[Action]) -> Result<(), LakeError> {
+    fn commit_once(
+        &mut self,
+        covered: &BTreeMap<String, i64>,
+        counted: &BTreeMap<String, i64>,
+        actions: &[Action],
+    ) -> Result<(), LakeError> {
         self.runtime.block_on(self.table.update_state()).map_err(self.error("refresh"))?;
         let mut transactions = Vec::new();
         for (app, version) in covered {
@@ -350,6 +384,15 @@ impl LakeTable {
             }
             if expected != Some(*version) {
                 transactions.push(Transaction::new(app, *version));
+            }
+        }
+        for (app, more) in counted {
+            let app = counter_app(app);
+            let before = self.transaction_version(&app)?;
+            // From the first commit on, or a lake that began without counting would seem to have counted all.
+            if before.is_some() || covered.keys().any(|c| counter_app(c) == app && self.committed.get(c) == Some(&None))
+            {
+                transactions.push(Transaction::new(&app, before.unwrap_or(0) + more));
             }
         }
         let operation = DeltaOperation::Write {

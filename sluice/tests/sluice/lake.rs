@@ -2,13 +2,15 @@
 
 use crate::{
     crash::TABLES,
-    support::{Services, Sluice, skipped},
+    support::{Services, Sluice, interrupt, skipped},
 };
+use serde_json::Value;
 use std::{
     fmt::Write as _,
     fs::File,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
 
 /// The tables, and the steps of a commit.
@@ -47,7 +49,7 @@ fn input(events: u32) -> (Sluice, PathBuf) {
         match number % 60 {
             0 => writeln!(text, "{{\"event_id\": {number}").unwrap(),
             30 => {
-                let event: serde_json::Value = serde_json::from_str(line).unwrap();
+                let event: Value = serde_json::from_str(line).unwrap();
                 let time = event["event_time"].as_str().unwrap();
                 writeln!(
                     text,
@@ -111,4 +113,155 @@ fn on_s3_too() {
     let Ok(s3) = std::env::var("SLUICE_TEST_S3") else { return skipped("crashes on S3", "needs SLUICE_TEST_S3") };
     let run = Services::run_name();
     die_at_each_step(|number| Services::lake_settings(&s3, &format!("{run}-{number}")));
+}
+
+/// The newest commit of a table that added files: its actions, and the number of the next one.
+fn last_added(log: &Path) -> (Value, PathBuf) {
+    let mut commits: Vec<PathBuf> = std::fs::read_dir(log).unwrap().map(|f| f.unwrap().path()).collect();
+    commits.retain(|path| path.extension().is_some_and(|e| e == "json"));
+    commits.sort();
+    let next = log.join(format!("{:020}.json", commits.len()));
+    let adds = commits.iter().rev().flat_map(|commit| {
+        let text = std::fs::read_to_string(commit).unwrap();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["add"].clone()).collect::<Vec<_>>()
+    });
+    let add = adds.into_iter().find(|add| add.is_object()).unwrap();
+    (add, next)
+}
+
+#[test]
+fn verify_names_the_offsets_that_are_missing_and_those_that_are_there_twice() {
+    let (source, _file) = input(2_000);
+    source.verify();
+    for table in ["bronze", "silver"] {
+        let folder = source.path(&format!("shop/lake/{table}/events"));
+        let (add, next) = last_added(&folder.join("_delta_log"));
+        let path = add["path"].as_str().unwrap();
+        // A file that is listed twice, under another name.
+        let mut twice = add.clone();
+        twice["path"] = format!("{}-again.parquet", path.trim_end_matches(".parquet")).into();
+        let to = folder.join(twice["path"].as_str().unwrap());
+        std::fs::copy(folder.join(path), &to).unwrap();
+        std::fs::write(&next, format!("{}\n", serde_json::json!({ "add": twice }))).unwrap();
+        let said = problems(&source);
+        assert!(said.contains(&format!("{table}.events, partition 0")) && said.contains("there twice: "), "{said}");
+        // A file that is lost.
+        let remove = |path: &Value| {
+            let remove = serde_json::json!({ "remove": {
+                "path": path, "deletionTimestamp": 0, "dataChange": true,
+                "partitionValues": add["partitionValues"], "size": add["size"],
+            }});
+            format!("{remove}\n")
+        };
+        std::fs::write(&next, remove(&twice["path"])).unwrap();
+        source.verify();
+        std::fs::write(&next, remove(&add["path"])).unwrap();
+        let said = problems(&source);
+        match table {
+            "bronze" => assert!(said.contains("in silver and not in bronze: "), "{said}"),
+            _ => assert!(said.contains("the workers counted"), "{said}"),
+        }
+        let deep = source.output(&["verify", "--deep"]);
+        assert_eq!(deep.status.code(), Some(1));
+        std::fs::remove_file(&next).unwrap();
+        source.verify();
+    }
+}
+
+/// What `verify` says when it does not balance.
+fn problems(sluice: &Sluice) -> String {
+    let output = sluice.output(&["verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// All sums that must not change, whoever is looked after or forgotten.
+fn sums(sluice: &Sluice) -> Vec<String> {
+    sluice.query(
+        "SELECT 'bronze', count(*), count(DISTINCT _partition * 1000000 + _offset), sum(quantity) FROM bronze.events
+         UNION ALL SELECT 'silver', count(*), count(DISTINCT customer_id), sum(quantity) FROM silver.events
+         UNION ALL SELECT 'sessions', count(*), count(DISTINCT customer_id), sum(events) FROM live.sessions
+         UNION ALL SELECT 'letters', count(*), count(DISTINCT _offset), 0 FROM bronze.dead_letters",
+    )
+}
+
+#[test]
+fn whoever_dies_while_looking_after_the_tables_leaves_them_as_they_were_or_done() {
+    let (shop, _file) = input(3_000);
+    for _ in 0..2 {
+        shop.run(&["up", "--speed", "0", "--until-drained"]);
+    }
+    let before = sums(&shop);
+    for table in ["bronze.events", "silver.events"] {
+        for step in ["before compaction", "after compaction"] {
+            let args = ["lake", "compact", table];
+            let died = shop.command(&args).env("SLUICE_FAULT_POINT", format!("{table}/{step}")).output().unwrap();
+            assert!(!died.status.success());
+            assert_eq!(sums(&shop), before, "{table}/{step}");
+            shop.verify();
+        }
+        shop.run(&["lake", "compact"]);
+        assert_eq!(sums(&shop), before);
+    }
+    let of_silver =
+        "SELECT customer_id FROM silver.events WHERE customer_id IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC";
+    let person = shop.query(&format!("{of_silver} LIMIT 1"))[0].clone();
+    for table in ["bronze.events", "silver.events", "live.sessions"] {
+        for step in ["before erasure", "after erasure"] {
+            let args = ["lake", "forget", "--customer", &person, "--reference", "T-1"];
+            let died = shop.command(&args).env("SLUICE_FAULT_POINT", format!("{table}/{step}")).output().unwrap();
+            assert!(!died.status.success(), "{table}/{step}");
+            assert_eq!(sums(&shop), before, "{table}/{step}");
+        }
+    }
+    shop.run(&["lake", "forget", "--customer", &person, "--reference", "T-1", "--now"]);
+    assert_eq!(sums(&shop), before);
+    for table in ["bronze.events", "silver.events", "live.sessions"] {
+        let of = |id: &str| shop.number(&format!("SELECT count(*) FROM {table} WHERE customer_id LIKE '{id}'"));
+        assert_eq!(of(&person), 0, "{table}");
+        assert!(of("erased-%") > 0, "{table}");
+    }
+    // One name in all tables, though it took many runs; and none of its ids is left in a file or in a log.
+    let names = "SELECT count(DISTINCT customer_id) FROM silver.events WHERE customer_id LIKE 'erased-%'";
+    assert_eq!(shop.number(names), 1);
+    assert!(shop.number("SELECT sum(rows) FROM bronze.erasures WHERE reference = 'T-1'") > 0);
+    assert!(std::fs::read_dir(shop.path("shop/lake/bronze/_erasures")).unwrap().next().is_none());
+    let deep: Value = serde_json::from_slice(&shop.output(&["verify", "--deep", "--json"]).stdout).unwrap();
+    assert_eq!(deep["balanced"], true, "{deep:#}");
+}
+
+#[test]
+fn tables_are_merged_under_a_reader_and_a_writer() {
+    let shop = Sluice::with(&[
+        "simulate.rate=400",
+        "lake.roll_age=60ms",
+        "lake.maintain.interval=200ms",
+        "lake.maintain.compact_files=4",
+        "lake.maintain.vacuum_interval=1s",
+    ]);
+    let child = shop.start(&["up"]);
+    let began = Instant::now();
+    let mut seen = 0;
+    while began.elapsed() < Duration::from_secs(12) {
+        let output =
+            shop.output(&["query", "SELECT count(*), count(DISTINCT event_id) FROM silver.events", "--format", "csv"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let Some((rows, ids)) = text.lines().nth(1).and_then(|line| line.split_once(',')) else { continue };
+        assert_eq!(rows, ids, "a reader saw a merge half done");
+        let rows: u64 = rows.parse().unwrap();
+        assert!(rows >= seen, "{rows} rows after {seen}");
+        seen = rows;
+        // By hand at the same time: one of both wins.
+        shop.run(&["lake", "compact", "--due"]);
+    }
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && seen > 1_000, "{seen} rows; {said}");
+    assert!(said.contains("merged small files"), "{said}");
+    let shown: Value = serde_json::from_slice(&shop.run(&["lake", "show", "--json"]).stdout).unwrap();
+    let silver = shown.as_array().unwrap().iter().find(|t| t["table"] == "silver.events").unwrap();
+    let (files, version) = (silver["files"].as_u64().unwrap(), silver["version"].as_u64().unwrap());
+    assert!(files < 12 && version > 60, "{files} files after {version} commits");
+    shop.verify();
 }

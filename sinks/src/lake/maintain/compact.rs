@@ -1,11 +1,9 @@
 //! Merging small files.
 
-use super::{DayShape, KeptTable};
-use crate::lake::{
-    LakeConfig, LakeError, fault_point::fault_point, parquet_layout::writer_properties, table::conflict,
-};
-use deltalake::{FilterOp, FilterValue, kernel::transaction::CommitProperties};
-use std::{num::NonZeroU64, sync::Arc, time::Duration};
+use super::{DayShape, KeptTable, rewrite::Rewrite};
+use crate::lake::{LakeConfig, LakeError};
+use deltalake::protocol::DeltaOperation;
+use std::{ops::Range, time::Duration};
 
 /// When files are merged, and how far.
 #[derive(Clone, Copy, Debug)]
@@ -78,45 +76,53 @@ pub struct Compacted {
     pub bytes_after: u64,
 }
 
+/// Which files are merged with which: neighbours, up to the size; what is large enough stays alone.
+fn bins(sizes: &[u64], full: u64) -> Vec<Range<usize>> {
+    let mut bins = Vec::new();
+    let (mut from, mut sum) = (0, 0_u64);
+    for (at, size) in sizes.iter().copied().enumerate() {
+        if size >= full || sum + size > full {
+            bins.push(from..at);
+            (from, sum) = (at, 0);
+        }
+        if size >= full {
+            from = at + 1;
+        } else {
+            sum += size;
+        }
+    }
+    bins.push(from..sizes.len());
+    bins.retain(|bin| bin.len() > 1);
+    bins
+}
+
 impl KeptTable {
-    /// Merges the files of one day in one commit, in their order. Rows do not change, nor does what the table covers.
-    /// Nothing when another commit touched the same files meanwhile.
+    /// Merges the files of one day, each lot in one commit, in the order in which they were written. Rows do not change,
+    /// nor does what the table covers. A lot of which another commit touched a file meanwhile is left for another time.
     ///
     /// # Errors
     /// When the store or Delta fails; the table is as before then.
     pub fn compact(&mut self, day: &str, merge: Merge) -> Result<Compacted, LakeError> {
-        let column = self.partition_column()?;
-        let filter = column.as_deref().map(|column| (column, FilterOp::Eq, FilterValue::Scalar(day)));
-        let filters: Vec<_> = filter.into_iter().collect();
-        let session = self.session()?;
-        fault_point(&self.name, "before compaction");
-        let optimize = self
-            .table
-            .clone()
-            .optimize()
-            .with_filters(&filters)
-            .with_target_size(NonZeroU64::new(merge.bytes()).unwrap_or(NonZeroU64::MAX))
-            .with_max_concurrent_tasks(1)
-            .with_writer_properties(writer_properties(&self.config))
-            .with_commit_properties(CommitProperties::default().with_cleanup_expired_logs(Some(false)))
-            .with_session_state(Arc::new(session.state()));
-        let (table, metrics) = match self.runtime.block_on(async { optimize.await }) {
-            Ok(done) => done,
-            Err(error) if conflict(&error).is_some() => {
-                tracing::info!(table = self.name, day, %error, "another commit came first; merging another time");
-                self.refresh()?;
-                return Ok(Compacted::default());
-            }
-            Err(error) => return Err(self.error("compact")(error)),
-        };
-        fault_point(&self.name, "after compaction");
-        self.table = table;
-        Ok(Compacted {
-            removed: metrics.num_files_removed,
-            added: metrics.num_files_added,
-            bytes_before: u64::try_from(metrics.files_removed.total_size).unwrap_or(0),
-            bytes_after: u64::try_from(metrics.files_added.total_size).unwrap_or(0),
-        })
+        let mut done = Compacted::default();
+        let files = self.files_of(day)?;
+        let sizes: Vec<u64> = files.iter().map(|file| file.bytes).collect();
+        for bin in bins(&sizes, merge.bytes()) {
+            let files = &files[bin];
+            let operation = DeltaOperation::Optimize {
+                predicate: Some(day.to_owned()).filter(|day| !day.is_empty()),
+                target_size: i64::try_from(merge.bytes()).unwrap_or(i64::MAX),
+            };
+            let rewrite = Rewrite { files, day, changes_data: false, operation, deed: "compaction" };
+            let Some(added) = self.rewrite(&rewrite, Ok)? else {
+                tracing::info!(table = self.name, day, "another commit came first; merging another time");
+                continue;
+            };
+            done.removed += files.len() as u64;
+            done.added += added.len() as u64;
+            done.bytes_before += files.iter().map(|file| file.bytes).sum::<u64>();
+            done.bytes_after += added.iter().map(|add| u64::try_from(add.size).unwrap_or(0)).sum::<u64>();
+        }
+        Ok(done)
     }
 }
 
@@ -147,5 +153,14 @@ mod tests {
         assert_eq!(decided(&[900, 10, 20], 700), None);
         assert_eq!(decided(&[900, 10, 20], 90_000), Some(Merge::Full(1_000)));
         assert_eq!(decided(&[900, 10, 20, 30, 40], 700), Some(Merge::Full(1_000)));
+    }
+
+    #[test]
+    fn neighbours_are_merged_up_to_the_size_and_what_is_large_stays() {
+        assert_eq!(bins(&[10, 20, 30], 100), vec![0..3]);
+        assert_eq!(bins(&[60, 50, 40, 10], 100), vec![1..4]);
+        assert_eq!(bins(&[10, 10, 100, 10, 10, 200, 10], 100), vec![0..2, 3..5]);
+        assert_eq!(bins(&[90, 90, 90], 100), Vec::<Range<usize>>::new());
+        assert!(bins(&[], 100).is_empty());
     }
 }

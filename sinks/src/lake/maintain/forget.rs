@@ -4,22 +4,20 @@
 //! so do the ids of sessions and orders, and what was written as text about the person is emptied. So the ledger, all
 //! counts and distinct counts, sessions and sums are what they were, and none of it leads back to the person.
 
-use super::KeptTable;
-use crate::lake::{LakeError, fault_point::fault_point, parquet_layout::writer_properties};
+use super::{
+    KeptTable,
+    rewrite::{DataFile, Rewrite},
+};
+use crate::lake::LakeError;
 use arrow::{
-    array::{ArrayRef, AsArray, BooleanArray},
-    compute::cast,
+    array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array},
+    compute::{cast, kernels::zip::zip, or},
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    error::ArrowError,
 };
-use datafusion::{
-    common::{Result as DataFusionResult, ScalarValue},
-    functions::{crypto::expr_fn::md5, string::expr_fn::concat},
-    logical_expr::{
-        ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, col, lit, or, when,
-    },
-};
-use deltalake::{DeltaTableError, kernel::transaction::CommitProperties};
+use deltalake::protocol::DeltaOperation;
 use memchr::memmem;
+use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// Columns that hold the id of a customer.
@@ -54,49 +52,6 @@ pub fn erasures_schema() -> SchemaRef {
     ]))
 }
 
-/// Whose a value is. A function and no literal, because Delta writes the condition of an update into its log: the id
-/// would stay there.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct IsThePerson {
-    id: Vec<u8>,
-    /// The id may stand anywhere in the value.
-    within: bool,
-    signature: Signature,
-}
-
-impl IsThePerson {
-    fn of(id: &str, within: bool) -> ScalarUDF {
-        let signature = Signature::any(1, Volatility::Immutable);
-        ScalarUDF::from(Self { id: id.as_bytes().to_vec(), within, signature })
-    }
-
-    fn holds(&self, value: &[u8]) -> bool {
-        if self.within { mentions(value, &self.id) } else { value == self.id }
-    }
-}
-
-impl ScalarUDFImpl for IsThePerson {
-    fn name(&self) -> &'static str {
-        "is_the_person"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> DataFusionResult<DataType> {
-        Ok(DataType::Boolean)
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> DataFusionResult<ColumnarValue> {
-        let values = ColumnarValue::values_to_arrays(&args.args)?;
-        let bytes = cast(&values[0], &DataType::Binary)?;
-        let found: BooleanArray =
-            bytes.as_binary::<i32>().iter().map(|value| Some(value.is_some_and(|v| self.holds(v)))).collect();
-        Ok(ColumnarValue::Array(Arc::new(found) as ArrayRef))
-    }
-}
-
 /// Whether an id stands in bytes by itself: not as a part of a longer word, or as Avro writes a text, after its length.
 fn mentions(bytes: &[u8], id: &[u8]) -> bool {
     let is_word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
@@ -107,68 +62,126 @@ fn mentions(bytes: &[u8], id: &[u8]) -> bool {
     })
 }
 
-impl KeptTable {
-    /// Makes a customer unknown in this table: `pseudonym` stands for the person from now on. Does nothing to a table in
-    /// which nobody can be found.
-    ///
-    /// # Errors
-    /// When the store or Delta fails; the table is as before then.
-    pub fn forget(&mut self, customer: &str, pseudonym: &str) -> Result<Forgotten, LakeError> {
-        let nothing = Forgotten { table: self.name.clone(), rows: 0, files: 0 };
-        let erasure = self.erasure(customer, pseudonym).map_err(|e| self.error("erase")(e.into()))?;
-        let Some((whose, updates)) = erasure else { return Ok(nothing) };
-        let session = self.session()?;
-        fault_point(&self.name, "before erasure");
-        let (rows, files) = self.insist("erase", |this| {
-            let mut update = this
-                .table
-                .clone()
-                .update()
-                .with_predicate(whose.clone())
-                .with_session_state(Arc::new(session.state()))
-                .with_writer_properties(writer_properties(&this.config))
-                .with_commit_properties(CommitProperties::default().with_cleanup_expired_logs(Some(false)));
-            for (column, value) in &updates {
-                update = update.with_update(*column, value.clone());
-            }
-            let (table, metrics) = this.runtime.block_on(async { update.await })?;
-            this.table = table;
-            Ok::<_, DeltaTableError>((metrics.num_updated_rows, metrics.num_added_files))
-        })?;
-        fault_point(&self.name, "after erasure");
-        Ok(Forgotten { rows, files, ..nothing })
+/// How a person is found in a table, and made unknown.
+struct Eraser<'a> {
+    customer: &'a str,
+    pseudonym: &'a str,
+    /// The column of ids, of a table that has one.
+    id: Option<&'static str>,
+}
+
+impl Eraser<'_> {
+    /// Which rows are the person's.
+    fn rows(&self, batch: &RecordBatch) -> Result<BooleanArray, ArrowError> {
+        let texts = |name: &str| match batch.column_by_name(name) {
+            Some(column) => cast(column, &DataType::Binary),
+            None => Ok(new_null_array(&DataType::Binary, batch.num_rows())),
+        };
+        let id = self.customer.as_bytes();
+        let found = |column: &ArrayRef, is_it: &dyn Fn(&[u8]) -> bool| -> BooleanArray {
+            column.as_binary::<i32>().iter().map(|value| Some(value.is_some_and(is_it))).collect()
+        };
+        if let Some(column) = self.id {
+            return Ok(found(&texts(column)?, &|value| value == id));
+        }
+        let mut all = BooleanArray::from(vec![false; batch.num_rows()]);
+        for name in RAW {
+            all = or(&all, &found(&texts(name)?, &|value| mentions(value, id)))?;
+        }
+        Ok(all)
     }
 
-    /// Which rows are the person's, and what their columns become.
-    #[allow(clippy::type_complexity, reason = "a condition and what follows from it")]
-    fn erasure(&self, customer: &str, pseudonym: &str) -> DataFusionResult<Option<(Expr, Vec<(&'static str, Expr)>)>> {
-        let columns = self.table.snapshot()?.snapshot().arrow_schema();
-        let there = |names: &'static [&'static str]| {
-            names.iter().copied().filter(|name| columns.field_with_name(name).is_ok()).collect::<Vec<_>>()
-        };
-        let null = |name: &str| -> DataFusionResult<Expr> {
-            Ok(lit(ScalarValue::try_from(columns.field_with_name(name)?.data_type())?))
-        };
-        if let [id, ..] = there(&CUSTOMER)[..] {
-            let mut updates = vec![(id, lit(pseudonym))];
-            for name in there(&LINKED) {
-                // Two of one name stay two of one name; which, only who knew the pseudonym before could compute.
-                let anew = md5(concat(vec![lit(pseudonym), lit("/"), col(name)]));
-                updates.push((name, when(col(name).is_not_null(), anew).end()?));
-            }
-            for name in there(&PERSONAL) {
-                updates.push((name, null(name)?));
-            }
-            return Ok(Some((IsThePerson::of(customer, false).call(vec![col(id)]), updates)));
+    /// The batch with the person's rows made unknown.
+    fn erase(&self, batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+        let rows = self.rows(batch)?;
+        if rows.true_count() == 0 {
+            return Ok(batch.clone());
         }
-        if there(&RAW).len() < RAW.len() {
-            return Ok(None);
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+            let name = field.name().as_str();
+            let instead: ArrayRef = if Some(name) == self.id {
+                constant(self.pseudonym, batch.num_rows())
+            } else if self.id.is_some() && LINKED.contains(&name) {
+                self.renamed(column)?
+            } else if self.id.is_none() && name == "message" {
+                constant("erased", batch.num_rows())
+            } else if if self.id.is_some() { PERSONAL.contains(&name) } else { RAW.contains(&name) } {
+                new_null_array(field.data_type(), batch.num_rows())
+            } else {
+                return Ok(column.clone());
+            };
+            zip(&rows, &cast(&instead, field.data_type())?, column)
+        });
+        let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
+        RecordBatch::try_new(schema, columns)
+    }
+
+    /// Two of one name stay two of one name; which, only who knows the pseudonym and the old name could compute.
+    fn renamed(&self, column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+        let texts = cast(column, &DataType::Utf8)?;
+        let anew = |text: &str| {
+            let digest = Sha256::new().chain_update(self.pseudonym).chain_update([0]).chain_update(text).finalize();
+            digest[..16].iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let renamed: StringArray = texts.as_string::<i32>().iter().map(|text| text.map(anew)).collect();
+        Ok(Arc::new(renamed))
+    }
+}
+
+fn constant(text: &str, rows: usize) -> ArrayRef {
+    Arc::new(StringArray::from(vec![text; rows]))
+}
+
+impl KeptTable {
+    /// Makes a customer unknown in this table: `pseudonym` stands for the person from now on. A file after the other is
+    /// exchanged, each in one commit, until a look finds none with the person. Does nothing to a table in which nobody can
+    /// be found. The commits do not tell whom they are about.
+    ///
+    /// # Errors
+    /// When the store or Delta fails; files that were exchanged stay so, and doing it again does the rest.
+    pub fn forget(&mut self, customer: &str, pseudonym: &str) -> Result<Forgotten, LakeError> {
+        let mut forgotten = Forgotten { table: self.name.clone(), rows: 0, files: 0 };
+        let columns = self.table.snapshot().map_err(self.error("read log"))?.snapshot().arrow_schema();
+        let has = |name: &&&'static str| columns.field_with_name(name).is_ok();
+        let id = CUSTOMER.iter().find(has).copied();
+        if id.is_none() && RAW.iter().filter(has).count() < RAW.len() {
+            return Ok(forgotten);
         }
-        let is_mentioned = |name: &str| IsThePerson::of(customer, true).call(vec![col(name)]);
-        let whose = RAW.iter().map(|name| is_mentioned(name)).reduce(or);
-        let updates = RAW.iter().map(|name| Ok((*name, if *name == "message" { lit("erased") } else { null(name)? })));
-        let updates = updates.collect::<DataFusionResult<Vec<_>>>()?;
-        Ok(whose.map(|whose| (whose, updates)))
+        let eraser = Eraser { customer, pseudonym, id };
+        loop {
+            let mut is_clean = true;
+            for day in self.shape()?.days.into_keys() {
+                for file in self.files_of(&day)? {
+                    let files = std::slice::from_ref(&file);
+                    let rows = self.count(files, &eraser)?;
+                    if rows == 0 {
+                        continue;
+                    }
+                    is_clean = false;
+                    let operation = DeltaOperation::Update { predicate: Some("a person is made unknown".to_owned()) };
+                    let rewrite = Rewrite { files, day: &day, changes_data: true, operation, deed: "erasure" };
+                    // Merged with others meanwhile: the next look finds it there.
+                    if self.rewrite(&rewrite, |batch| eraser.erase(&batch))?.is_some() {
+                        forgotten.rows += rows;
+                        forgotten.files += 1;
+                    }
+                }
+            }
+            if is_clean {
+                return Ok(forgotten);
+            }
+            self.refresh()?;
+        }
+    }
+
+    fn count(&self, files: &[DataFile], eraser: &Eraser<'_>) -> Result<usize, LakeError> {
+        let mut rows = 0;
+        self.runtime.block_on(self.read(files, async |batch| {
+            rows += eraser.rows(&batch)?.true_count();
+            Ok(())
+        }))?;
+        Ok(rows)
     }
 }
 

@@ -4,20 +4,24 @@
 //! loses against them is tried again, or left for the next time.
 
 mod compact;
+mod erasure;
 mod forget;
 mod history;
 mod retain;
+mod rewrite;
 mod shape;
 mod vacuum;
 
 pub use compact::{Compacted, Merge, Rules, merge_for};
+pub use erasure::Erasure;
 pub use forget::{Forgotten, erasures_schema};
 pub use history::Commit;
 pub use retain::{Retained, retained_app};
+use rewrite::came_second;
 pub use shape::{DayShape, SIZE_CLASSES, TableShape};
 pub use vacuum::Vacuumed;
 
-use super::{Bucket, Lake, LakeConfig, LakeError, table::conflict};
+use super::{Bucket, Lake, LakeConfig, LakeError};
 use datafusion::{execution::SessionStateBuilder, prelude::SessionContext};
 use deltalake::{
     DeltaTable, DeltaTableError,
@@ -32,9 +36,9 @@ const TRIES: usize = 5;
 pub struct KeptTable {
     /// As in SQL: `bronze.events`.
     pub name: String,
-    table: DeltaTable,
-    config: Arc<LakeConfig>,
-    runtime: tokio::runtime::Handle,
+    pub(super) table: DeltaTable,
+    pub(super) config: Arc<LakeConfig>,
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 impl Lake {
@@ -74,7 +78,7 @@ impl KeptTable {
     }
 
     /// A session in which rows take no more than `maintain.memory_bytes_max`, about, and one file is read at a time.
-    fn session(&self) -> Result<SessionContext, LakeError> {
+    pub(super) fn session(&self) -> Result<SessionContext, LakeError> {
         let memory = self.config.maintain.memory_bytes_max;
         let environment = DeltaRuntimeEnvBuilder::new().with_max_spill_size(memory).build();
         // With Delta's own planner, which updates need.
@@ -87,7 +91,7 @@ impl KeptTable {
     }
 
     /// Does a deed again that only lost against somebody else's commit, on what the table is then.
-    fn insist<T>(
+    pub(super) fn insist<T>(
         &mut self,
         name: &'static str,
         mut deed: impl FnMut(&mut Self) -> Result<T, DeltaTableError>,
@@ -96,7 +100,7 @@ impl KeptTable {
         loop {
             match deed(self) {
                 Ok(done) => return Ok(done),
-                Err(error) if conflict(&error).is_some() && tries < TRIES => {
+                Err(error) if came_second(&error) && tries < TRIES => {
                     tracing::info!(table = self.name, deed = name, %error, "lost against another commit; trying again");
                     tries += 1;
                     self.refresh()?;

@@ -1,7 +1,12 @@
 //! What a table is made of: files by day and size, and how long its log is.
 
 use super::KeptTable;
-use crate::lake::LakeError;
+use crate::lake::{LakeError, table::counter_app};
+use arrow::{
+    array::{ArrayRef, AsArray},
+    compute::cast,
+    datatypes::{DataType, Int64Type, TimeUnit},
+};
 use futures::TryStreamExt;
 use std::collections::BTreeMap;
 
@@ -100,5 +105,51 @@ impl KeptTable {
             }
         }
         Ok((commits.into_iter().filter(|v| checkpoint.is_none_or(|c| *v > c)).count(), count))
+    }
+}
+
+impl KeptTable {
+    /// The value of a time column (milliseconds) from which on the table has about `rows` rows, by the statistics of its
+    /// files; none when it has no more than that.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn newest_rows_from(&self, column: &str, rows: u64) -> Result<Option<i64>, LakeError> {
+        let failed = self.error("read statistics");
+        let files = self.table.snapshot().and_then(|state| state.add_actions_table(true)).map_err(&failed)?;
+        let of_files = |name: &str| files.column_by_name(name).cloned();
+        let (Some(counts), Some(newest)) = (of_files("num_records"), of_files(&format!("max.{column}"))) else {
+            return Ok(None);
+        };
+        let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|e| failed(e.into()));
+        let counts = cast(&counts, &DataType::Int64)?;
+        let newest = cast(&cast(&newest, &DataType::Timestamp(TimeUnit::Millisecond, None))?, &DataType::Int64)?;
+        let (counts, newest) = (counts.as_primitive::<Int64Type>(), newest.as_primitive::<Int64Type>());
+        let mut by_time: Vec<(i64, u64)> = newest
+            .values()
+            .iter()
+            .zip(counts.values())
+            .map(|(time, n)| (*time, u64::try_from(*n).unwrap_or(0)))
+            .collect();
+        by_time.sort_unstable_by(|a, b| b.cmp(a));
+        let mut sum = 0;
+        for (newest, count) in by_time {
+            if sum >= rows {
+                return Ok(Some(newest));
+            }
+            sum += count;
+        }
+        Ok(None)
+    }
+
+    /// What workers have counted under this application id; see `LakeTable::count`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn counted(&self, app: &str) -> Result<Option<i64>, LakeError> {
+        let log = self.table.log_store();
+        let state = self.table.snapshot().map_err(self.error("read log"))?;
+        let app = counter_app(app);
+        self.runtime.block_on(state.transaction_version(log.as_ref(), app)).map_err(self.error("read txn"))
     }
 }

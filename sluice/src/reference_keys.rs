@@ -1,0 +1,108 @@
+//! The keys of other tables of the lake, for expectations of integrity.
+
+use anyhow::{Context, Result, bail};
+use datafusion::{execution::context::SessionContext, prelude::ident};
+use futures::StreamExt;
+use sluice_quality::{KeySet, Reference};
+use sluice_sinks::lake::{Bucket, DeltaTable, Lake};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often the tables are looked at: they change when a file is loaded.
+const INTERVAL: Duration = Duration::from_secs(60);
+/// More keys are too many to remember: 8 to 20 bytes each.
+const KEYS_MAX: usize = 20_000_000;
+
+pub(crate) struct ReferenceKeys {
+    lake: Lake,
+    runtime: tokio::runtime::Handle,
+    sets: BTreeMap<Reference, Known>,
+    looked: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Known {
+    version: Option<u64>,
+    keys: Option<KeySet>,
+    /// Why there are no keys, as it was told last.
+    told: Option<String>,
+}
+
+impl ReferenceKeys {
+    pub fn new(lake: Lake, runtime: tokio::runtime::Handle, references: impl Iterator<Item = Reference>) -> Self {
+        let sets = references.map(|reference| (reference, Known::default())).collect();
+        Self { lake, runtime, sets, looked: None }
+    }
+
+    /// None when the table is not there: what refers to it cannot be judged.
+    pub fn get(&self, reference: &Reference) -> Option<&KeySet> {
+        self.sets.get(reference)?.keys.as_ref()
+    }
+
+    /// Reads again what has changed, when it is time to. What cannot be read is told about, and stays as it was.
+    pub fn refresh(&mut self) {
+        if self.sets.is_empty() || self.looked.is_some_and(|at| at.elapsed() < INTERVAL) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        for (reference, known) in &mut self.sets {
+            match read(&self.lake, &self.runtime, reference, known.version) {
+                Ok(None) => {}
+                Ok(Some((version, keys))) => {
+                    tracing::info!(%reference, keys = keys.len(), "keys read");
+                    *known = Known { version, keys: Some(keys), told: None };
+                }
+                Err(error) => {
+                    let told = Some(format!("{error:#}"));
+                    if known.told != told {
+                        tracing::warn!(%reference, error = told, "keys cannot be read: what refers to them is not judged anew");
+                        known.told = told;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The keys of a table, unless it still is at this version.
+#[allow(clippy::type_complexity, reason = "a version and the keys at it")]
+fn read(
+    lake: &Lake,
+    runtime: &tokio::runtime::Handle,
+    reference: &Reference,
+    known: Option<u64>,
+) -> Result<Option<(Option<u64>, KeySet)>> {
+    let (bucket, below) = match reference.schema.as_str() {
+        "bronze" => (Bucket::Bronze, ""),
+        "silver" => (Bucket::Silver, ""),
+        "gold" => (Bucket::Gold, ""),
+        "live" => (Bucket::Gold, "live"),
+        other => bail!("there is no schema '{other}'; there are bronze, silver, gold, live"),
+    };
+    let tables = lake.existing(bucket, below)?;
+    let table: DeltaTable = tables
+        .into_iter()
+        .find_map(|(name, table)| (name == reference.table).then_some(table))
+        .with_context(|| format!("there is no table {}.{} yet", reference.schema, reference.table))?;
+    let version = table.version();
+    if version.is_some() && version == known {
+        return Ok(None);
+    }
+    runtime.block_on(async {
+        let context = SessionContext::new();
+        table.update_datafusion_session(&context.state())?;
+        let frame = context.read_table(Arc::new(table.table_provider().build().await?))?;
+        let mut batches = frame.select(vec![ident(&reference.column)])?.execute_stream().await?;
+        let mut keys = KeySet::default();
+        while let Some(batch) = batches.next().await {
+            keys.add(batch?.column(0))?;
+            if keys.len() > KEYS_MAX {
+                bail!("there are more than {KEYS_MAX} keys");
+            }
+        }
+        Ok(Some((version, keys)))
+    })
+}
