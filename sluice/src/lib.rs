@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod dlq;
 mod doctor;
+mod judged;
 mod lake_command;
 mod lake_tables;
 mod live_models;
