@@ -52,7 +52,7 @@ impl Witness {
             None | Some(Err(LogError::UnknownTopic { .. })) => config.topics.partitions,
             Some(count) => count?,
         };
-        let mut judge = Judge::new(config, schemas, partitions);
+        let mut judge = Judge::new(config, schemas, partitions)?;
         let tail = match log.filter(|log| log.partition_count(topic).is_ok()) {
             None => Tail::default(),
             Some(log) => Tail::read(log, topic, &runtime.block_on(covered(&letters.context))?, &mut judge)?,

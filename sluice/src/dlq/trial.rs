@@ -1,17 +1,17 @@
-//! What the stream would say of a letter's record now: its own decoder, its own rules, the settings and schemas of now.
+//! What the stream would say of a letter's record now: its own decoder, its own rules and expectations, the settings and schemas of now.
 
 use super::{
     decide::{Candidate, Trial},
     letters::Letter,
 };
-use crate::Config;
+use crate::{Config, admission::Admission, lake_tables::checked_tables};
 use anyhow::Result;
 use arrow::array::AsArray;
 use sluice_events::{
-    EventDecoder, EventEncoder, LogTime, Offset, Reason, Records, Refusal, Schemas, Stage, ValidationRules,
-    partition_for_key,
+    EventDecoder, EventEncoder, LogTime, Offset, Reason, Records, Refusal, Schemas, Stage, partition_for_key,
 };
 use sluice_producer::fields_of_line;
+use sluice_quality::Quarantine;
 use std::sync::Arc;
 
 const LOADED: &str = "a row of a batch file is no event: mend the file and run `sluice load FILE` again";
@@ -25,7 +25,7 @@ const ERASED: &str = "its bytes were erased, because they were about a person wh
 pub(crate) struct Judge {
     topic: String,
     partitions: u32,
-    rules: ValidationRules,
+    admission: Admission,
     records: EventDecoder,
     /// Writes a line's event for the topic.
     encoder: EventEncoder,
@@ -51,19 +51,20 @@ impl Batch {
 
 impl Judge {
     /// For the topic of events, which has that many partitions.
-    pub fn new(config: &Config, schemas: &Arc<Schemas>, partitions: u32) -> Self {
+    pub fn new(config: &Config, schemas: &Arc<Schemas>, partitions: u32) -> Result<Self> {
         let (topic, format) = (&config.topics.events, config.topics.events_format);
         let shipped = Arc::new(Schemas::shipped());
         let bytes_max = config.process.value_bytes_max;
-        Self {
+        let expectations = sluice_quality::compile(&config.quality, &checked_tables())?;
+        Ok(Self {
             topic: topic.clone(),
             partitions,
-            rules: config.time.validation(),
+            admission: Admission::new(config.time.validation(), Quarantine::of(&expectations)),
             records: EventDecoder::new(topic, format, schemas.clone(), bytes_max),
             encoder: EventEncoder::new(format, schemas),
             line_encoder: EventEncoder::new(format, &shipped),
             lines: EventDecoder::new(topic, format, shipped, bytes_max),
-        }
+        })
     }
 
     /// Whether a record of the log is an event that the stream accepts, were it no duplicate: their ids, and the numbers of
@@ -75,7 +76,7 @@ impl Judge {
         let decoded = self.records.decode(partition as i32, records)?;
         let time = |row: usize| records.get(decoded.record_of_row[row] as usize).time;
         let refused: Vec<usize> =
-            self.rules.check(&decoded.events, time).refused.into_iter().map(|(row, _, _)| row).collect();
+            self.admission.check(&decoded.events, time).validation.refused.into_iter().map(|(row, _, _)| row).collect();
         let ids = decoded.events.column(0).as_string_view();
         let rows = decoded.record_of_row.iter().enumerate().filter(|(row, _)| refused.binary_search(row).is_err());
         Ok(rows.map(|(row, record)| (*record, ids.value(row).to_owned())).collect())
@@ -115,7 +116,7 @@ impl Judge {
                 let letter = batch.letter_of[refused.position as usize];
                 trials[letter] = Some(Trial::Refused(Refusal::new(refused.reason, refused.message)));
             }
-            for (row, reason, message) in self.rules.check(&decoded.events, |_| now).refused {
+            for (row, reason, message) in self.admission.check(&decoded.events, |_| now).validation.refused {
                 let letter = batch.letter_of[decoded.record_of_row[row] as usize];
                 trials[letter] = Some(Trial::Refused(Refusal::new(reason, message)));
             }
