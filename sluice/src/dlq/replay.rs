@@ -88,12 +88,22 @@ pub(crate) fn run(config: &Config, which: &Which, dry_run: bool, json: bool) -> 
         true => None,
         false => {
             let log = log.clone().context("there is no event log to send to")?;
-            wait_for_others(config, &runtime, &letters)?;
             let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
-            let replays = Replays::open(&lake, &config.topics.events)?;
-            // What was committed before the table was opened must be seen.
-            letters = Letters::open(config, &runtime)?.context("the dead letters are gone")?;
-            Some(Sender { log, topic: config.topics.events.clone(), replays })
+            loop {
+                let replays = Replays::open(&lake, &config.topics.events)?;
+                // What was committed before the table was opened must be seen.
+                letters = Letters::open(config, &runtime)?.context("the dead letters are gone")?;
+                let wait = match config.log.kind {
+                    // Whoever has the log open is alone.
+                    LogKind::Embedded => Duration::ZERO,
+                    LogKind::Kafka => until_others_have_ended(&runtime, &letters)?,
+                };
+                if wait.is_zero() {
+                    break Some(Sender { log, topic: config.topics.events.clone(), replays });
+                }
+                eprintln!("a replay is under way, or died within the last minute: waiting {} s", wait.as_secs() + 1);
+                std::thread::sleep(wait);
+            }
         }
     };
     let witness = Witness::new(config, &runtime, letters, &Arc::new(schemas), log.as_deref())?;
@@ -114,12 +124,8 @@ pub(crate) fn run(config: &Config, which: &Which, dry_run: bool, json: bool) -> 
     Ok(replay.summary.bad == 0)
 }
 
-/// On Kafka, waits until no replay can be under way that has noted what it means to send and has not sent it.
-fn wait_for_others(config: &Config, runtime: &Runtime, letters: &Letters) -> Result<()> {
-    if config.log.kind == LogKind::Embedded {
-        // Whoever has the log open is alone.
-        return Ok(());
-    }
+/// How long a replay may still be under way that has noted what it means to send, and not that it did.
+fn until_others_have_ended(runtime: &Runtime, letters: &Letters) -> Result<Duration> {
     let sql = "SELECT CAST(max(at) AS BIGINT) / 1000 FROM replays
                WHERE letter NOT IN (SELECT letter FROM replays WHERE outcome <> 'intended')";
     let newest = runtime.block_on(async { letters.context.sql(sql).await?.collect().await })?;
@@ -127,11 +133,7 @@ fn wait_for_others(config: &Config, runtime: &Runtime, letters: &Letters) -> Res
         newest.first().filter(|b| b.num_rows() > 0).map(|b| cast(b.column(0), &DataType::Int64)).transpose()?;
     let newest = newest.and_then(|c| c.as_primitive::<Int64Type>().iter().next().flatten());
     let wait = newest.map_or(0, |at| at + UNDER_WAY_MILLIS - now_millis());
-    if wait > 0 {
-        eprintln!("a replay has not ended, or died within the last minute: waiting {} s for it", wait / 1000 + 1);
-        std::thread::sleep(Duration::from_millis(wait as u64));
-    }
-    Ok(())
+    Ok(Duration::from_millis(u64::try_from(wait).unwrap_or(0)))
 }
 
 /// The hands of a replay; a dry run has none.

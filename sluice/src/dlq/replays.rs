@@ -74,3 +74,26 @@ impl Replays {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides};
+
+    #[test]
+    fn of_two_that_began_at_once_one_learns_that_it_is_not_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let overrides = Overrides { dir: Some(dir.path().to_owned()), ..Overrides::default() };
+        let config = Config::load(&overrides).unwrap();
+        let runtime = crate::roles::runtime().unwrap();
+        let lake = Lake::new(config.lake, runtime.handle().clone());
+        let place = Place { partition: 0, offset: 7 };
+        let note = || [Note { letter: "events:0:1", event_id: "e", outcome: INTENDED, place }];
+        let [mut one, mut other] = [(), ()].map(|()| Replays::open(&lake, "events").unwrap());
+        one.note(&note()).unwrap();
+        let refused = other.note(&note()).unwrap_err().to_string();
+        assert!(refused.contains("is at work"), "{refused}");
+        one.note(&note()).unwrap();
+        Replays::open(&lake, "events").unwrap().note(&note()).unwrap();
+    }
+}

@@ -170,6 +170,7 @@ fn what_is_good_by_the_rules_of_now_is_accepted_once_and_the_rest_says_why_not()
     );
     let report = sluice.verify();
     assert_eq!(report["partitions"][0]["end_offset"], 10);
+    sluice.run(&["verify", "--deep"]);
     let summary = sluice.run(&["dlq", "list", "--summary", "--format", "csv"]);
     let summary = String::from_utf8(summary.stdout).unwrap();
     assert!(summary.contains("validate,future,3,1,") && summary.contains("decode,value_too_large,1,1,"), "{summary}");
