@@ -370,6 +370,8 @@ fn wrong_use_is_told_before_anything_is_done() {
     let (told, code) = replay(&sluice, &["--dry-run"]);
     assert_eq!((told, code), (expected(&[("events:1:0", "refused bad_quantity")]), Some(1)));
     sluice.run(&["dlq", "show", "events:1:0"]);
+    let doctor = String::from_utf8(sluice.run(&["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("event log: in use by a running sluice"), "{doctor}");
     interrupt(&child);
     assert!(child.wait_with_output().unwrap().status.success());
 }
