@@ -21,6 +21,7 @@ pub use maintain::{
     Commit, Compacted, DayShape, Erasure, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape,
     Vacuumed, erasures_schema, merge_for, retained_app,
 };
+pub use parquet_layout::writer_properties;
 pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
 pub use upsert::{Staging, Upserted};

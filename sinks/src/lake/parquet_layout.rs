@@ -17,7 +17,7 @@ const WITH_BLOOM_FILTER: [&str; 1] = ["customer_id"];
 /// Compression, encodings, statistics and Bloom filters. Events lie in the order of their arrival, which is nearly that of
 /// their time: the statistics of files and row groups are what finds a span of time, the Bloom filters what finds a
 /// customer.
-pub(super) fn writer_properties(config: &LakeConfig) -> WriterProperties {
+pub fn writer_properties(config: &LakeConfig) -> WriterProperties {
     let level = ZstdLevel::try_new(config.zstd_level).unwrap_or_default();
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))

@@ -150,11 +150,12 @@ impl KeptTable {
         }
         let eraser = Eraser { customer, pseudonym, id };
         loop {
-            let mut is_clean = true;
+            let (mut is_clean, mut known) = (true, 0);
             for day in self.shape()?.days.into_keys() {
                 for file in self.files_of(&day)? {
                     let files = std::slice::from_ref(&file);
-                    let rows = self.count(files, &eraser)?;
+                    let (rows, done) = self.count(files, &eraser)?;
+                    known += done;
                     if rows == 0 {
                         continue;
                     }
@@ -169,19 +170,26 @@ impl KeptTable {
                 }
             }
             if is_clean {
+                // Those too that a run before this one did, and could not tell any more.
+                forgotten.rows = forgotten.rows.max(known);
                 return Ok(forgotten);
             }
             self.refresh()?;
         }
     }
 
-    fn count(&self, files: &[DataFile], eraser: &Eraser<'_>) -> Result<usize, LakeError> {
-        let mut rows = 0;
+    /// Rows of the person, and rows that were.
+    fn count(&self, files: &[DataFile], eraser: &Eraser<'_>) -> Result<(usize, usize), LakeError> {
+        let erased = eraser.id.map(|id| Eraser { customer: eraser.pseudonym, id: Some(id), ..*eraser });
+        let (mut rows, mut done) = (0, 0);
         self.runtime.block_on(self.read(files, async |batch| {
             rows += eraser.rows(&batch)?.true_count();
+            if let Some(erased) = &erased {
+                done += erased.rows(&batch)?.true_count();
+            }
             Ok(())
         }))?;
-        Ok(rows)
+        Ok((rows, done))
     }
 }
 
