@@ -36,7 +36,7 @@ pub(crate) struct Filters {
     /// Taken by the log since then, or for a line of a file, refused since then: a time, or a duration before now.
     #[arg(long, value_name = "TIME|DURATION", value_parser = |text: &str| since(text, now_millis()))]
     pub since: Option<i64>,
-    /// So many at most.
+    /// So many at most: the newest in a list, the oldest in a replay.
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
 }
