@@ -22,7 +22,8 @@ pub fn writer_properties(config: &LakeConfig) -> WriterProperties {
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_max_row_group_row_count(Some(config.row_group_rows.max(1)));
+        .set_max_row_group_row_count(Some(config.row_group_rows.max(1)))
+        .set_max_row_group_bytes(Some((config.maintain.memory_bytes_max / 2).max(1)));
     for column in WITHOUT_DICTIONARY {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
     }

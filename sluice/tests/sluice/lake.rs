@@ -4,6 +4,8 @@ use crate::{
     crash::TABLES,
     support::{Services, Sluice, interrupt, skipped},
 };
+use rand::{Rng, SeedableRng, distr::Alphanumeric};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use std::{
     fmt::Write as _,
@@ -12,6 +14,7 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
+use wait4::Wait4;
 
 /// The tables, and the steps of a commit.
 const COMMITTED: [&str; 5] = ["bronze.events", "bronze.dead_letters", "silver.events", "live.activity", "live.sales"];
@@ -266,4 +269,34 @@ fn tables_are_merged_under_a_reader_and_a_writer() {
     let (files, version) = (silver["files"].as_u64().unwrap(), silver["version"].as_u64().unwrap());
     assert!(files < 12 && version > 15, "{files} files after {version} commits");
     shop.verify();
+}
+
+#[test]
+fn a_merge_of_large_rows_keeps_to_its_memory() {
+    const LINES: usize = 1_500;
+    const LINE_BYTES: usize = 100_000;
+    let shop = Sluice::with(&["lake.roll_age=100ms", "lake.maintain.interval=0s"]);
+    // Lines that are no events, and that do not compress.
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let mut text = String::new();
+    for _ in 0..LINES {
+        text.extend((0..LINE_BYTES).map(|_| char::from(random.sample(Alphanumeric))));
+        text.push('\n');
+    }
+    let file = shop.path("garbage.ndjson");
+    std::fs::write(&file, text).unwrap();
+    shop.run(&["up", "--replay", file.to_str().unwrap(), "--until-drained"]);
+    let letters =
+        "SELECT count(*), count(DISTINCT value), sum(octet_length(CAST(value AS VARCHAR))) FROM bronze.dead_letters";
+    let before = shop.query(letters);
+    assert_eq!(before, [format!("{LINES},{LINES},{}", LINES * LINE_BYTES)]);
+    let mut merge = shop.command(&["lake", "compact", "bronze.dead_letters"]);
+    merge.args(["--set", "lake.maintain.memory_bytes_max=16777216"]);
+    let ended = merge.stdout(Stdio::piped()).spawn().unwrap().wait4().unwrap();
+    assert!(ended.status.success());
+    // The program itself, the budget, and what is on its way to the disk: far from the 150 MB of the rows, times their copies.
+    let peak = ended.rusage.maxrss >> 20;
+    assert!(peak < 320, "{peak} MiB");
+    eprintln!("merging {} MB took {peak} MiB", LINES * LINE_BYTES / 1_000_000);
+    assert_eq!(shop.query(letters), before);
 }

@@ -33,8 +33,10 @@ use parquet::{
 };
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
-/// Rows read at once.
+/// Rows read at once, unless they are large.
 const BATCH_ROWS: usize = 8_192;
+/// The part of the memory that rows on their way may take; the rest is for the row group that is being written.
+const BATCH_SHARE: usize = 8;
 /// Versions that may come between before an exchange is given up.
 const TRIES: usize = 50;
 const MILLIS_A_DAY: i64 = 86_400_000;
@@ -106,7 +108,8 @@ impl KeptTable {
         for file in files {
             let reader = ObjectReader { store: store.clone(), path: file.path.clone(), bytes: file.bytes };
             let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| failed(e.into()))?;
-            let mut batches = builder.with_batch_size(BATCH_ROWS).build().map_err(|e| failed(e.into()))?;
+            let rows = batch_rows(builder.metadata(), self.config.maintain.memory_bytes_max / BATCH_SHARE);
+            let mut batches = builder.with_batch_size(rows).build().map_err(|e| failed(e.into()))?;
             while let Some(batch) = batches.next().await {
                 let batch = batch.map_err(|e| failed(e.into()))?;
                 take(fitted(&batch, &columns).map_err(|e| failed(e.into()))?).await.map_err(&failed)?;
@@ -186,6 +189,15 @@ impl KeptTable {
         let message = format!("{TRIES} commits came in between, one after the other; trying again later");
         Err(LakeError::Place { table: self.name.clone(), message })
     }
+}
+
+/// How many rows of a file take so many bytes, about.
+fn batch_rows(file: &ParquetMetaData, bytes: usize) -> usize {
+    let of = |value: i64| usize::try_from(value).unwrap_or(0);
+    let all: usize = file.row_groups().iter().map(|group| of(group.total_byte_size())).sum();
+    let rows = of(file.file_metadata().num_rows());
+    // Encoded rows are smaller than rows in memory; of texts that repeat, much.
+    (bytes / (all / rows.max(1)).max(1) / 2).clamp(1, BATCH_ROWS)
 }
 
 /// A Parquet file in an object store.
