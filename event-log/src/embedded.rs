@@ -62,7 +62,8 @@ impl EmbeddedLog {
     /// Opens the log in its folder, which is made when missing, and locks it.
     ///
     /// # Errors
-    /// [`LogError::Storage`] when the folder cannot be used, is damaged, or another process has it open.
+    /// [`LogError::InUse`] when another process has the folder open, [`LogError::Storage`] when it cannot be used or is
+    /// damaged.
     pub fn open(config: &EmbeddedConfig) -> Result<Self, LogError> {
         let store = Arc::new(Store::open(config)?);
         let rhythms = start_rhythms(config, &store).map_err(|e| storage_error(&config.dir, e.into()))?;

@@ -44,7 +44,13 @@ pub enum LogError {
         /// The end offset.
         end: Offset,
     },
-    /// The data folder is damaged, or another process has it open.
+    /// Another process has the data folder open.
+    #[error("event log at {}: another sluice process has it open", path.display())]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The data folder cannot be used or is damaged.
     #[error("event log at {}: {message}", path.display())]
     Storage {
         /// The folder.

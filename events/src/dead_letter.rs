@@ -159,6 +159,20 @@ pub struct DeadLetter {
     pub log_time: LogTime,
 }
 
+impl DeadLetter {
+    /// The id of the schema that the value says it was written with, in the Confluent wire format; none when it says
+    /// none, or never was a record of a topic.
+    pub fn schema_id(&self) -> Option<u32> {
+        if !matches!(self.stage, Stage::Decode | Stage::Validate) {
+            return None;
+        }
+        match self.value.as_deref()?.first_chunk::<5>()? {
+            [0, id @ ..] => Some(u32::from_be_bytes(*id)),
+            _ => None,
+        }
+    }
+}
+
 /// Lets serde see bytes where it would see a list of numbers.
 pub(crate) mod optional_bytes {
     use serde::{Deserializer, Serializer, de::Visitor};

@@ -137,6 +137,17 @@ impl Schemas {
         Ok(Self { registry: Some(registry), subjects: schemas.subjects, met: Mutex::new(met), ..schemas })
     }
 
+    /// The same for who only reads: nothing is registered. What is written with the ids of [`Schemas::subject`] is for
+    /// readers that have the shipped schemas.
+    pub fn read_only(config: &RegistryConfig) -> Self {
+        let schemas = Self::shipped();
+        match config.url.is_empty() {
+            true => schemas,
+            // The registry's ids are its own: what the shipped schemas are called here says nothing there.
+            false => Self { registry: Some(Registry::new(config)), met: Mutex::default(), ..schemas },
+        }
+    }
+
     /// The schema that sluice writes this topic with.
     ///
     /// # Panics

@@ -18,7 +18,7 @@ mod topics;
 pub use clock::{Clock, SystemClock};
 pub use error::ProducerError;
 pub use progress::{NoProgress, Progress, Sent, StderrProgress};
-pub use replay::{POSITION_HEADER, ReplayConfig, ReplaySummary, SOURCE_HEADER, replay, replay_bytes};
+pub use replay::{POSITION_HEADER, ReplayConfig, ReplaySummary, SOURCE_HEADER, fields_of_line, replay, replay_bytes};
 pub use scenario::{Scenario, SimulateOverrides};
 pub use shop_files::{ShopFilesConfig, write_shop_files};
 pub use simulate::{

@@ -3,6 +3,7 @@
 use crate::{
     Config,
     config::Overrides,
+    dlq::{self, DlqCommand},
     doctor,
     lake_command::{self, LakeCommand},
     load, models,
@@ -90,6 +91,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Dead letters, what could not be taken: list, show, replay.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// Load clients.csv and achats.csv into bronze, silver.customers and silver.orders. A file loaded again changes nothing.
     Load {
         /// Files or s3://bucket/file, plain or .gz; the name says what is in it: clients… or achats… [default: those that
@@ -250,6 +254,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Doctor { json } => {
             return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
+        Command::Dlq(command) => return dlq::run(&config, command),
         Command::Load { files, json } => load::run(&config, &files, json)?,
         Command::Lake(command) => lake_command::run(&config, command)?,
         Command::Models(command) => return show_models(&config, command),

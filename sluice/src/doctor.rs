@@ -60,7 +60,7 @@ pub(crate) fn run(config: Config, json: bool) -> Result<bool> {
     match Pipeline::look(config, &runtime) {
         Ok(pipeline) => look(&pipeline, &mut report)?,
         Err(error) => match error.downcast_ref::<LogError>() {
-            Some(LogError::Storage { message, .. }) if message.contains("another process") => {
+            Some(LogError::InUse { .. }) => {
                 report
                     .good
                     .push("event log: in use by a running sluice; its partitions are at /api/v1/status".to_owned());

@@ -45,6 +45,17 @@ pub(crate) fn bronze_dead_letters() -> TableSpec {
     }
 }
 
+/// What `sluice dlq replay` meant to send, and what it sent.
+pub(crate) fn dead_letter_replays() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Bronze,
+        path: "dead_letter_replays".to_owned(),
+        name: "bronze.dead_letter_replays".to_owned(),
+        schema: replay_schema(),
+        partition: None,
+    }
+}
+
 /// The rows of batch files as received: `bronze.clients`, `bronze.achats`.
 pub(crate) fn bronze_file(name: &str) -> TableSpec {
     let columns = if name == "clients" { &CLIENT_COLUMNS } else { &ACHAT_COLUMNS };
@@ -113,6 +124,22 @@ pub(crate) fn live(model: &LiveModel) -> TableSpec {
     }
 }
 
+fn replay_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let field = |name: &str, data_type, nullable| Field::new(name, data_type, nullable);
+        Arc::new(Schema::new(vec![
+            field("letter", DataType::Utf8, false),
+            field("event_id", DataType::Utf8, false),
+            field("outcome", DataType::Utf8, false),
+            field("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+            field("topic", DataType::Utf8, false),
+            field("_partition", DataType::Int32, false),
+            field("_offset", DataType::Int64, false),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
 fn dead_letter_schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let field = |name: &str, data_type, nullable| Field::new(name, data_type, nullable);
@@ -127,6 +154,7 @@ fn dead_letter_schema() -> SchemaRef {
             field("_partition", DataType::Int32, true),
             field("_offset", DataType::Int64, false),
             field("log_time", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
+            field("_schema_id", DataType::Int32, true),
         ]))
     });
     SCHEMA.clone()
@@ -154,6 +182,7 @@ pub(crate) fn dead_letter_rows(letters: &[DeadLetter]) -> Result<RecordBatch, Ar
             Arc::new(letters.iter().map(|l| l.partition).collect::<Int32Array>()),
             Arc::new(letters.iter().map(|l| Some(l.position)).collect::<Int64Array>()),
             Arc::new(times.with_timezone("UTC")),
+            Arc::new(letters.iter().map(|l| l.schema_id().map(|id| id as i32)).collect::<Int32Array>()),
         ],
     )
 }

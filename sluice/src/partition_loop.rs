@@ -1,6 +1,7 @@
 //! One input partition: read, decode, ingest, hand on. The shell around `PartitionWorker`.
 
 use crate::{
+    judged::Judged,
     lake_tables::dead_letter_rows,
     live_models::LiveModels,
     pipeline::{Pipeline, now_millis},
@@ -169,8 +170,9 @@ impl PartialsOut {
 }
 
 impl PartitionLoop {
-    /// The worker as its newest usable checkpoint left it, and a reader that goes on from there.
-    fn recover(&self) -> Result<(PartitionWorker, Box<dyn PartitionReader>)> {
+    /// The worker as its newest usable checkpoint left it, a reader that goes on from there, and what of that is refused
+    /// already.
+    fn recover(&self) -> Result<(PartitionWorker, Box<dyn PartitionReader>, Judged)> {
         let config = &self.pipeline.config;
         let topic = &config.topics.events;
         let place = (self.partition as i32, self.pipeline.event_partitions as i32);
@@ -178,12 +180,13 @@ impl PartitionLoop {
         let worker = PartitionWorker::new(topic, place, &config.time.rules(), &limits, self.models.get())?;
         let (worker, from) = recovery::recover(&self.pipeline, self.partition, &self.runtime, worker)?;
         let reader = self.pipeline.log.reader(topic, Partition::new(self.partition), from)?;
-        Ok((worker, reader))
+        let judged = Judged::read(&self.pipeline, self.partition, from, &self.runtime)?;
+        Ok((worker, reader, judged))
     }
 
     pub fn run(self) -> Result<()> {
         let mut generation = self.models.generation();
-        let (mut worker, mut reader) = self.recover()?;
+        let (mut worker, mut reader, judged) = self.recover()?;
         let config = self.pipeline.config.clone();
         let topic = config.topics.events.clone();
         let app = self.pipeline.app(&topic, self.partition);
@@ -219,10 +222,12 @@ impl PartitionLoop {
             if !records.is_empty() {
                 idle = false;
                 last_record = Instant::now();
-                let decoded = self.decode(&mut decoder, &records)?;
+                let mut decoded = self.decode(&mut decoder, &records)?;
+                judged.undecode(&topic, self.partition as i32, &records, &mut decoded)?;
                 self.tell_incompatible(&decoder.take_incompatible_schemas());
                 let log_time = |row: usize| records.get(decoded.record_of_row[row] as usize).time;
-                let checked = self.pipeline.admission.check(&decoded.events, log_time);
+                let mut checked = self.pipeline.admission.check(&decoded.events, log_time);
+                judged.refuse(&records, &decoded, &mut checked.validation);
                 for (expectation, rows) in &checked.quarantined {
                     self.pipeline.metrics.add(Metric::QuarantinedRows, &[expectation], *rows);
                 }

@@ -72,8 +72,13 @@ pub(crate) fn run(config: &Config, sql: &str, format: Format) -> Result<()> {
         }
         anyhow::Ok(batches)
     })?;
+    show(&batches, format)
+}
+
+/// Prints rows to stdout.
+pub(crate) fn show(batches: &[RecordBatch], format: Format) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let printed = print(&batches, format, &mut out);
+    let printed = print(batches, format, &mut out);
     match printed {
         // The reader has seen enough, as in `| head`.
         Err(error) if error.to_string().contains("Broken pipe") => Ok(()),

@@ -1,6 +1,7 @@
 //! What a worker does when it starts: which checkpoint it takes, or from what it makes its state anew.
 
 use crate::{
+    judged::Judged,
     lake_tables::{bronze_events, silver_events},
     pipeline::Pipeline,
 };
@@ -148,7 +149,8 @@ pub(crate) fn recover(
             );
             let tables = pipeline.lake.existing(Bucket::Bronze, "")?;
             let (_, bronze) = tables.into_iter().find(|(name, _)| name == "events").context("bronze.events is gone")?;
-            let rows = runtime.block_on(rebuild(pipeline, bronze, partition, upto, &mut worker))?;
+            let judged = Judged::read(pipeline, partition, Offset::new(0), runtime)?;
+            let rows = runtime.block_on(rebuild(pipeline, bronze, (partition, upto), &judged, &mut worker))?;
             if upto + 1 < facts.log_start {
                 tracing::error!(
                     partition,
@@ -173,8 +175,8 @@ pub(crate) fn recover(
 async fn rebuild(
     pipeline: &Pipeline,
     bronze: DeltaTable,
-    partition: u32,
-    upto: i64,
+    (partition, upto): (u32, i64),
+    judged: &Judged,
     worker: &mut PartitionWorker,
 ) -> Result<u64> {
     let context = SessionContext::new();
@@ -196,9 +198,11 @@ async fn rebuild(
         let log_times = column("_log_time", &DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())))?;
         let log_times = log_times.as_primitive::<TimestampMillisecondType>();
         let checked = pipeline.admission.check(&events, |row| LogTime::new(log_times.value(row)));
-        let refused: Vec<usize> = checked.validation.refused.iter().map(|(row, _, _)| *row).collect();
         let offsets = column("_offset", &DataType::Int64)?;
-        let last = offsets.as_primitive::<Int64Type>().values().last().copied().unwrap_or(-1);
+        let offsets = offsets.as_primitive::<Int64Type>().values();
+        let mut refused: Vec<usize> = checked.validation.refused.iter().map(|(row, _, _)| *row).collect();
+        refused.extend((0..offsets.len()).filter(|row| judged.is_invalid(offsets[*row])));
+        let last = offsets.last().copied().unwrap_or(-1);
         worker.rebuild(&events, &refused, Offset::new(last))?;
         rows += events.num_rows() as u64;
     }

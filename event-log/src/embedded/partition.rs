@@ -57,7 +57,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 pub(super) fn storage_error(dir: &Path, source: fjall::Error) -> LogError {
     let message = match source {
-        fjall::Error::Locked => "another sluice process has it open".to_owned(),
+        fjall::Error::Locked => return LogError::InUse { path: dir.to_owned() },
         fjall::Error::Io(source) => source.to_string(),
         other => other.to_string(),
     };

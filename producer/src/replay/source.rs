@@ -73,7 +73,7 @@ fn unpacked(mut file: BufReader<Counted>) -> io::Result<Box<dyn Read>> {
 }
 
 /// By the name's ending, else by the first byte of the content.
-fn format_of(base: &str, head: &[u8]) -> Format {
+pub(super) fn format_of(base: &str, head: &[u8]) -> Format {
     match Path::new(base).extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
         Some("ndjson" | "jsonl" | "json") => Format::Ndjson,
         Some("csv") => Format::Csv,

@@ -286,7 +286,8 @@ fn a_merge_of_large_rows_keeps_to_its_memory() {
     let file = shop.path("garbage.ndjson");
     std::fs::write(&file, text).unwrap();
     shop.run(&["up", "--replay", file.to_str().unwrap(), "--until-drained"]);
-    let letters = "SELECT count(*), count(DISTINCT value), sum(octet_length(CAST(value AS VARCHAR))) FROM bronze.dead_letters";
+    let letters =
+        "SELECT count(*), count(DISTINCT value), sum(octet_length(CAST(value AS VARCHAR))) FROM bronze.dead_letters";
     let before = shop.query(letters);
     assert_eq!(before, [format!("{LINES},{LINES},{}", LINES * LINE_BYTES)]);
     let mut merge = shop.command(&["lake", "compact", "bronze.dead_letters"]);

@@ -7,6 +7,7 @@
 mod bad_records;
 mod command_line;
 mod crash;
+mod dlq;
 mod engine;
 mod json_topic;
 mod lake;
