@@ -101,9 +101,9 @@ async fn ask(file: &Path) -> [Duration; 3] {
     let path = file.to_str().expect("a path");
     context.register_parquet("t", path, ParquetReadOptions::default()).await.expect("the file");
     let customer = text(&context, "SELECT customer_id FROM t WHERE customer_id IS NOT NULL LIMIT 1").await;
-    let middle =
-        text(&context, "SELECT CAST(min(event_time) + (max(event_time) - min(event_time)) / 2 AS VARCHAR) FROM t")
-            .await;
+    let middle = "SELECT CAST(to_timestamp_micros((CAST(min(event_time) AS BIGINT) + CAST(max(event_time) AS BIGINT)) / 2) \
+                  AS VARCHAR) FROM t";
+    let middle = text(&context, middle).await;
     let questions = [
         "SELECT event_type, sum(quantity), sum(unit_price) FROM t GROUP BY 1".to_owned(),
         format!("SELECT * FROM t WHERE customer_id = '{customer}-nobody' OR customer_id = '{customer}'"),

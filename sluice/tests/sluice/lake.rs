@@ -305,8 +305,10 @@ fn a_merge_of_large_rows_keeps_to_its_memory() {
 fn the_ledger_begins_after_what_bronze_has_dropped() {
     let (shop, _file) = input(2_000);
     let last: Vec<(String, String)> = shop
-        .query("SELECT _partition, max(_offset) FROM (SELECT _partition, _offset FROM bronze.events UNION ALL
-                SELECT _partition, _offset FROM bronze.dead_letters WHERE stage = 'decode') GROUP BY 1")
+        .query(
+            "SELECT _partition, max(_offset) FROM (SELECT _partition, _offset FROM bronze.events UNION ALL
+                SELECT _partition, _offset FROM bronze.dead_letters WHERE stage = 'decode') GROUP BY 1",
+        )
         .iter()
         .map(|line| line.split_once(',').map(|(p, o)| (p.to_owned(), o.to_owned())).unwrap())
         .collect();
