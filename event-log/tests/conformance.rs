@@ -4,6 +4,7 @@
 
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::mocking::MockCluster;
 use rdkafka::{ClientConfig, TopicPartitionList};
 use sluice_event_log::{
@@ -592,6 +593,30 @@ fn partitions_that_are_never_released_are_lost_before_the_group_loses_patience()
     first.released();
     drop(second);
     assert!(matches!(change(&mut *first, SOON), AssignmentChange::Assigned(p) if p.len() == 1));
+}
+
+#[test]
+fn a_kafka_group_shows_how_far_its_members_hint_they_are() {
+    let Some(bed) = Bed::kafka_with(&[]) else { return };
+    let topic = bed.topic("hinted", 2);
+    let mut member = bed.log.join(&topic, &topic).unwrap();
+    assert!(matches!(change(&mut *member, SOON), AssignmentChange::Assigned(p) if p.len() == 2));
+    let p1 = Partition::new(1);
+    // The last word counts; what is not ours (there is no partition 7) is not said.
+    member.hint(&[(P0, Offset::new(5)), (p1, Offset::new(6))]);
+    member.hint(&[(P0, Offset::new(7)), (Partition::new(7), Offset::new(1))]);
+    let watcher: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", std::env::var("SLUICE_TEST_KAFKA").unwrap())
+        .set("group.id", &topic)
+        .create()
+        .unwrap();
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_range(&topic, 0, 1);
+    eventually("the group knows the offsets", || {
+        let known = watcher.committed_offsets(asked.clone(), SOON).unwrap();
+        let offsets: Vec<_> = known.elements().iter().map(|e| e.offset()).collect();
+        offsets == [rdkafka::Offset::Offset(7), rdkafka::Offset::Offset(6)]
+    });
 }
 
 #[test]

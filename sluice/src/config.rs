@@ -287,6 +287,10 @@ impl Config {
         if self.time.late_grain.is_zero() || self.lake.roll_age.is_zero() {
             return Err(WrongUse("time.late_grain and lake.roll_age must be above 0".to_owned()).into());
         }
+        // A file without a commit is taken for one that a crash left behind when it is older than that.
+        if self.lake.maintain.vacuum_after < self.lake.roll_age.saturating_mul(2) {
+            return Err(WrongUse("lake.maintain.vacuum_after must be twice lake.roll_age or more".to_owned()).into());
+        }
         Ok(())
     }
 }

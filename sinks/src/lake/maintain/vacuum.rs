@@ -5,6 +5,9 @@ use crate::lake::LakeError;
 use deltalake::{checkpoints, operations::vacuum::VacuumMode};
 use std::time::Duration;
 
+/// A file of this age without a commit is nobody's: an epoch is over in minutes.
+const ORPHAN_AGE_MIN: Duration = Duration::from_secs(6 * 3_600);
+
 /// What was removed, or would be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vacuumed {
@@ -15,7 +18,8 @@ pub struct Vacuumed {
 }
 
 impl KeptTable {
-    /// Removes the data files that no version of the last `after` needs, those too that a crash left without a commit.
+    /// Removes the data files that no version of the last `after` needs; when that is a while, those too that a crash left
+    /// without a commit. A file that a worker has just written has no commit yet either, and looks the same.
     ///
     /// # Errors
     /// When the store or Delta fails.
@@ -24,7 +28,7 @@ impl KeptTable {
             .table
             .clone()
             .vacuum()
-            .with_mode(VacuumMode::Full)
+            .with_mode(if after >= ORPHAN_AGE_MIN { VacuumMode::Full } else { VacuumMode::Lite })
             .with_retention_period(chrono::Duration::from_std(after).unwrap_or(chrono::Duration::MAX))
             // The table's own minimum of a week is a default for those who cannot know; here the setting says it.
             .with_enforce_retention_duration(false)
