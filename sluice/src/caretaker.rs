@@ -11,7 +11,7 @@ use crate::{
 use anyhow::Result;
 use sluice_sinks::{
     Metric, Metrics,
-    lake::{KeptTable, LakeError, Rules, SIZE_CLASSES, TableShape, merge_for},
+    lake::{KeptTable, LakeConfig, LakeError, Rules, SIZE_CLASSES, TableShape, merge_for},
 };
 use std::{
     collections::BTreeMap,
@@ -111,7 +111,7 @@ impl Rounds {
     }
 
     fn look_at_deliveries(&mut self) {
-        if let Err(error) = self.deliveries.look(&self.pipeline, &self.runtime) {
+        if let Err(error) = self.deliveries.look(&self.pipeline, &self.runtime, &self.stop) {
             tracing::warn!(error = crate::causes(&error), "deliveries cannot be looked at now");
         }
     }
@@ -132,8 +132,7 @@ impl Rounds {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
-            let after = vacuums.then_some(config.maintain.vacuum_after);
-            if let Err(error) = look_after(&mut table, &Rules::from(&config), after, &metrics, &self.stop) {
+            if let Err(error) = look_after(&mut table, &config, vacuums, &metrics, &self.stop) {
                 metrics.add(Metric::MaintenanceFailures, &[&table.name], 1);
                 tracing::warn!(%error, "a table cannot be looked after now; trying again later");
             }
@@ -144,8 +143,8 @@ impl Rounds {
 /// One table, once: what is due.
 fn look_after(
     table: &mut KeptTable,
-    rules: &Rules,
-    vacuum_after: Option<Duration>,
+    config: &LakeConfig,
+    vacuums: bool,
     metrics: &Metrics,
     stop: &AtomicBool,
 ) -> Result<(), LakeError> {
@@ -156,23 +155,27 @@ fn look_after(
         metrics.add(Metric::RowsRetired, &[&name], retained.rows);
         tracing::info!(table = name, days = retained.days.len(), rows = retained.rows, "dropped what is old enough");
     }
+    let rules = Rules::from(config);
+    let goes_on = || !stop.load(Ordering::Acquire);
     for (day, shape) in table.shape()?.days {
-        if stop.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let Some(merge) = merge_for(&shape, rules, now) else { continue };
-        let done = table.compact(&day, merge)?;
+        let Some(merge) = merge_for(&shape, &rules, now).filter(|_| goes_on()) else { continue };
+        let done = table.compact(&day, merge, goes_on)?;
         metrics.add(Metric::FilesCompacted, &[&name], done.removed);
         if done.removed > 0 {
             tracing::info!(table = name, day, files = done.removed, into = done.added, "merged small files");
         }
     }
-    if let Some(after) = vacuum_after {
-        let vacuumed = table.vacuum(after, false)?;
+    if !goes_on() {
+        return Ok(());
+    }
+    if vacuums {
+        let vacuumed = table.vacuum(config.maintain.vacuum_after, false)?;
         metrics.add(Metric::FilesVacuumed, &[&name], vacuumed.files.len() as u64);
-        table.trim_log(LOG_TAIL_MAX)?;
     }
     table.refresh()?;
+    if vacuums || table.shape()?.log_tail >= LOG_TAIL_MAX {
+        table.trim_log(LOG_TAIL_MAX, config.maintain.log_retention)?;
+    }
     show(&name, &table.shape()?, metrics);
     Ok(())
 }

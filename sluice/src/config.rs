@@ -287,6 +287,21 @@ impl Config {
         if self.time.late_grain.is_zero() || self.lake.roll_age.is_zero() {
             return Err(WrongUse("time.late_grain and lake.roll_age must be above 0".to_owned()).into());
         }
+        for table in self.lake.retain.keys() {
+            let is_filed_by_day = match table.split_once('.') {
+                Some(("bronze", name)) => ["events", "dead_letters"].contains(&name),
+                Some(("silver", name)) => ["events", "quality"].contains(&name),
+                Some(("live" | "gold", name)) => !name.is_empty(),
+                _ => false,
+            };
+            if !is_filed_by_day {
+                return Err(WrongUse(format!(
+                    "lake.retain: '{table}' is no table that is filed by days: bronze.events, bronze.dead_letters, \
+                     silver.events, silver.quality, live.<model>, gold.<model>"
+                ))
+                .into());
+            }
+        }
         // A file without a commit is taken for one that a crash left behind when it is older than that.
         if self.lake.maintain.vacuum_after < self.lake.roll_age.saturating_mul(2) {
             return Err(WrongUse("lake.maintain.vacuum_after must be twice lake.roll_age or more".to_owned()).into());

@@ -1,7 +1,7 @@
 //! `sluice lake`: looking at the tables, and looking after them by hand.
 
 use crate::{Config, WrongUse, lake_tables::erasures, pipeline::now_millis};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use clap::{Args, Subcommand};
 use indicatif::HumanBytes;
@@ -89,10 +89,10 @@ pub(crate) fn run(config: &Config, command: LakeCommand) -> Result<()> {
         LakeCommand::Retain { tables, dry_run } => retain(chosen(&lake, &tables.tables)?, dry_run),
         LakeCommand::Vacuum { tables, after, dry_run } => {
             let after = after.unwrap_or(config.lake.maintain.vacuum_after);
-            vacuum(chosen(&lake, &tables.tables)?, after, dry_run)
+            vacuum(chosen(&lake, &tables.tables)?, after, config.lake.maintain.log_retention, dry_run)
         }
         LakeCommand::History { table, limit, json } => history(&chosen(&lake, &[table])?[0], limit, json),
-        LakeCommand::Forget { customer, reference, now } => forget(&lake, &customer, reference, now),
+        LakeCommand::Forget { customer, reference, now } => forget(config, &lake, &runtime, &customer, reference, now),
     }
 }
 
@@ -149,7 +149,7 @@ fn compact(config: &Config, tables: Vec<KeptTable>, due: bool) -> Result<()> {
         for (day, shape) in table.shape()?.days {
             let merge = if due { merge_for(&shape, &rules, now_millis()) } else { Some(Merge::Full(rules.full_bytes)) };
             let Some(merge) = merge.filter(|_| shape.sizes.len() > 1) else { continue };
-            let done = table.compact(&day, merge)?;
+            let done = table.compact(&day, merge, || true)?;
             if done.removed > 0 {
                 eprintln!("{} {day}: {} files merged into {}", table.name, done.removed, done.added);
             }
@@ -190,10 +190,10 @@ fn retain(tables: Vec<KeptTable>, dry_run: bool) -> Result<()> {
     Ok(())
 }
 
-fn vacuum(tables: Vec<KeptTable>, after: Duration, dry_run: bool) -> Result<()> {
+fn vacuum(tables: Vec<KeptTable>, after: Duration, log_kept: Duration, dry_run: bool) -> Result<()> {
     for mut table in tables {
         let vacuumed = table.vacuum(after, dry_run)?;
-        let log_files = if dry_run { 0 } else { table.trim_log(1)? };
+        let log_files = if dry_run { 0 } else { table.trim_log(1, log_kept)? };
         let deed = if dry_run { "would remove" } else { "removed" };
         println!("{:<24} {deed} {} files, and {log_files} of its log", table.name, vacuumed.files.len());
     }
@@ -216,9 +216,24 @@ fn history(table: &KeptTable, limit: usize, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn forget(lake: &Lake, customer: &str, reference: Option<String>, now: bool) -> Result<()> {
+fn forget(
+    config: &Config,
+    lake: &Lake,
+    runtime: &tokio::runtime::Runtime,
+    customer: &str,
+    reference: Option<String>,
+    now: bool,
+) -> Result<()> {
     if customer.is_empty() {
         return Err(WrongUse("--customer is empty".to_owned()).into());
+    }
+    if let Some(until) = open_until(config, lake, runtime, customer)? {
+        bail!(
+            "this customer was active until {}: sessions and windows that are not sealed yet still hold the id, and would \
+             write it after this. Try again when all windows up to then are sealed (sluice lake show and the dashboard show \
+             the watermark), or stop sluice and end the stream with `sluice up --no-producer --until-drained`",
+            until.format("%Y-%m-%dT%H:%M:%SZ")
+        );
     }
     let erasure = lake.begin_erasure(customer, || rand::rng().random())?;
     if erasure.is_resumed {
@@ -234,6 +249,8 @@ fn forget(lake: &Lake, customer: &str, reference: Option<String>, now: bool) -> 
         }
         if now {
             table.vacuum(Duration::ZERO, false)?;
+            // Commits say the least and the largest value in each file.
+            table.trim_log(1, Duration::ZERO)?;
         }
     }
     if done.is_empty() {
@@ -246,6 +263,25 @@ fn forget(lake: &Lake, customer: &str, reference: Option<String>, now: bool) -> 
         if now { "The old files are gone." } else { "The old files go with the next vacuum that is due." }
     );
     Ok(())
+}
+
+/// The time of the customer's newest event, when there are windows with it that are not sealed.
+fn open_until(
+    config: &Config,
+    lake: &Lake,
+    runtime: &tokio::runtime::Runtime,
+    customer: &str,
+) -> Result<Option<chrono::DateTime<chrono::Utc>>> {
+    let Some(silver) = lake.kept_tables()?.into_iter().find(|table| table.name == "silver.events") else {
+        return Ok(None);
+    };
+    let Some(newest) = silver.newest_of(customer, "event_time")? else { return Ok(None) };
+    let models = crate::models::compile(config)?;
+    let over = models.iter().filter(|model| model.upstream.is_none()).map(|model| model.open_until(newest)).max();
+    let mergers = crate::merge_role::newest_states(config, runtime, &models)?;
+    let sealed = mergers.iter().map(|merger| merger.sealed_reach().unwrap_or(i64::MIN)).min().unwrap_or(i64::MIN);
+    let is_open = over.is_some_and(|over| over > sealed);
+    Ok(is_open.then(|| chrono::DateTime::from_timestamp_millis(newest)).flatten())
 }
 
 /// That it was done, not to whom; also when nobody was found, because somebody asked.

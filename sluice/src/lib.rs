@@ -16,6 +16,7 @@ mod live_models;
 mod load;
 mod merge_role;
 mod models;
+mod offsets;
 mod partition_loop;
 mod pipeline;
 mod process_role;

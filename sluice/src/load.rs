@@ -24,14 +24,17 @@ use sluice_events::LogTime;
 use sluice_quality::{Figure, QualityResult, Severity};
 use sluice_sinks::{
     Metric,
-    lake::{Bucket, Lake, LakeTable, SourceFile, Staging, TableSpec, Upserted},
+    lake::{Again, Bucket, Lake, LakeTable, SourceFile, Staging, TableSpec, Upserted},
 };
 use std::{
     collections::BTreeMap,
     fs::File,
     io::{BufReader, Read, Seek},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// The version that says that a file is in a table.
@@ -70,6 +73,15 @@ impl Kind {
         match self {
             Self::Clients => silver_customers(),
             Self::Achats => silver_orders(),
+        }
+    }
+
+    /// What a file that silver has already still brings: orders whose customer was not known then. Customers do not come
+    /// back: they may have been corrected since, or forgotten.
+    const fn again(self) -> Again {
+        match self {
+            Self::Clients => Again::Nothing,
+            Self::Achats => Again::NewKeys,
         }
     }
 
@@ -165,6 +177,7 @@ pub(crate) fn run(config: &Config, files: &[String], json: bool) -> Result<()> {
         let report = load(&lake, runtime.handle(), *kind, source, config.sources.at_least, |rows| {
             progress.set_message(format!("{}: {rows} rows", source.name()));
             progress.tick();
+            Ok(())
         })?;
         if !json {
             progress.suspend(|| print(&report));
@@ -209,26 +222,35 @@ fn named(lake: &Lake, files: &[String]) -> Result<Vec<(Kind, Source)>> {
     files.iter().map(one).collect()
 }
 
-/// Looks for new files where they are delivered, and loads them. A file that could not be loaded is not tried again until
-/// it is another.
+/// Looks for new files where they are delivered, and loads them. A file with which something is wrong is not tried again
+/// until it is another; what fails for another reason is.
 #[derive(Default)]
 pub(crate) struct Deliveries {
     seen: BTreeMap<String, String>,
+    /// Files that could not be loaded, and what was said of it.
+    failed: BTreeMap<String, String>,
 }
+
+/// Somebody wants the process to end.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+struct Stopped;
 
 impl Deliveries {
     /// Loads what is new since the last look.
-    pub fn look(&mut self, pipeline: &Pipeline, runtime: &tokio::runtime::Handle) -> Result<()> {
+    pub fn look(&mut self, pipeline: &Pipeline, runtime: &tokio::runtime::Handle, stop: &AtomicBool) -> Result<()> {
         let metrics = &pipeline.metrics;
         for (kind, source) in delivered(&pipeline.config, &pipeline.lake)? {
             let Source::Delivered(_, file) = &source else { continue };
             if self.seen.get(&file.name) == Some(&file.state) {
                 continue;
             }
-            self.seen.insert(file.name.clone(), file.state.clone());
+            let goes_on = |_| if stop.load(Ordering::Acquire) { Err(Stopped.into()) } else { Ok(()) };
             let at_least = pipeline.config.sources.at_least;
-            match load(&pipeline.lake, runtime, kind, &source, at_least, |_| {}) {
+            match load(&pipeline.lake, runtime, kind, &source, at_least, goes_on) {
                 Ok(report) => {
+                    self.seen.insert(file.name.clone(), file.state.clone());
+                    self.failed.remove(&file.name);
                     let Report { records, accepted, duplicates, dead_letters, added, changed, .. } = report;
                     let table = kind.silver().name;
                     for (outcome, rows) in
@@ -240,9 +262,18 @@ impl Deliveries {
                     tracing::info!(file, records, accepted, duplicates, dead_letters, added, changed, "loaded");
                     report.warnings.iter().for_each(|warning| tracing::warn!(file, warning, "loaded"));
                 }
+                Err(error) if error.is::<Stopped>() => return Ok(()),
                 Err(error) => {
-                    metrics.add(Metric::LoadFailures, &[kind.bronze()], 1);
-                    tracing::error!(file = file.name, error = crate::causes(&error), "cannot be loaded");
+                    // What is wrong with the file stays wrong; anything else may be well at the next look.
+                    if error.is::<LoadError>() {
+                        self.seen.insert(file.name.clone(), file.state.clone());
+                    }
+                    let why = crate::causes(&error);
+                    if self.failed.get(&file.name) != Some(&why) {
+                        metrics.add(Metric::LoadFailures, &[kind.bronze()], 1);
+                        tracing::error!(file = file.name, error = why, "cannot be loaded");
+                        self.failed.insert(file.name.clone(), why);
+                    }
                 }
             }
         }
@@ -258,7 +289,7 @@ pub(crate) fn load(
     kind: Kind,
     source: &Source,
     at_least: f64,
-    told: impl FnMut(u64),
+    told: impl FnMut(u64) -> Result<()>,
 ) -> Result<Report> {
     let name = source.name();
     let mut file = source.open(lake)?;
@@ -333,7 +364,7 @@ fn into_lake<R: Read, T: Table>(
     name: String,
     mut reader: TableReader<R, T>,
     at_least: f64,
-    mut told: impl FnMut(u64),
+    mut told: impl FnMut(u64) -> Result<()>,
 ) -> Result<Report> {
     let mut bronze = Appended::open(lake, bronze_file(kind.bronze()), hash)?;
     let mut letters = Appended::open(lake, bronze_dead_letters(), hash)?;
@@ -346,13 +377,14 @@ fn into_lake<R: Read, T: Table>(
         if !dead_letters.is_empty() {
             letters.write(&dead_letter_rows(&dead_letters)?)?;
         }
-        told(reader.summary().records);
+        told(reader.summary().records)?;
     }
     // Refused rows first: when silver has what it has, nothing is missing.
     letters.commit()?;
     bronze.commit()?;
     let (key, compared) = kind.columns();
-    let Upserted { added, changed } = lake.upsert(spec, key, compared, staged)?;
+    let app = format!("load/{hash}");
+    let Upserted { added, changed } = lake.upsert(spec, key, compared, staged, &app, kind.again())?;
     let checks = reader.quality();
     figures.write(&QualityResult::rows(&results(kind, &name, &checks, at_least))?)?;
     figures.commit()?;

@@ -22,7 +22,7 @@ use sluice_serve::alert_text;
 use sluice_sinks::{
     Metric,
     kpi_store::{KpiQuery, KpiStore},
-    lake::{Bucket, LakeTable},
+    lake::{Bucket, CheckpointStore, LakeTable},
 };
 use sluice_stream_processor::{
     LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint, root_of,
@@ -192,6 +192,25 @@ impl MergeRole {
 /// Under what a merger's checkpoints are kept.
 pub(crate) fn worker_name(config: &Config, partition: u32) -> String {
     format!("{}/{}/{partition}", config.process.group, config.topics.partials)
+}
+
+/// The mergers as their newest usable checkpoints left them, of those that have one.
+pub(crate) fn newest_states(
+    config: &Config,
+    runtime: &tokio::runtime::Runtime,
+    models: &Arc<[LiveModel]>,
+) -> Result<Vec<Merger>> {
+    let store = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
+    let mut mergers = Vec::new();
+    for partition in 0..config.topics.merge_partitions {
+        let stored = store.newest_first(&worker_name(config, partition))?;
+        let newest = stored.iter().find_map(|c| decode_checkpoint::<MergerState>(&c.bytes).ok());
+        let Some(state) = newest else { continue };
+        let mut merger = Merger::new(&config.time.rules(), models.clone())?;
+        merger.restore(state)?;
+        mergers.push(merger);
+    }
+    Ok(mergers)
 }
 
 struct MergeLoop {

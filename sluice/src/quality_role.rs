@@ -173,7 +173,8 @@ impl QualityWriter {
         }
         self.results.write(&QualityResult::rows(&results)?)?;
         for (app, of) in &mut self.partitions {
-            if let Some(upto) = of.upto.take() {
+            // What no commit follows is told to nobody: another may own the partition by the next one.
+            if let Some(upto) = of.upto.take().filter(|_| !results.is_empty()) {
                 self.results.cover(&format!("{app}/{}", self.table), upto);
             }
             (of.offsets, of.event_times, of.is_heard) = (None, None, false);

@@ -201,6 +201,7 @@ async fn rebuild(
         let offsets = column("_offset", &DataType::Int64)?;
         let offsets = offsets.as_primitive::<Int64Type>().values();
         let mut refused: Vec<usize> = checked.validation.refused.iter().map(|(row, _, _)| *row).collect();
+        refused.retain(|row| !judged.is_accepted(offsets[*row]));
         refused.extend((0..offsets.len()).filter(|row| judged.is_invalid(offsets[*row])));
         let last = offsets.last().copied().unwrap_or(-1);
         worker.rebuild(&events, &refused, Offset::new(last))?;

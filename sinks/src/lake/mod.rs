@@ -24,7 +24,7 @@ pub use maintain::{
 pub use parquet_layout::writer_properties;
 pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
-pub use upsert::{Staging, Upserted};
+pub use upsert::{Again, Staging, Upserted};
 
 pub use deltalake::DeltaTable;
 use deltalake::DeltaTableBuilder;

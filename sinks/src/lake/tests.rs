@@ -199,7 +199,7 @@ fn a_table_follows_the_columns_of_another_version_and_old_files_stay_readable() 
     // Files of all ages are merged into one.
     assert_eq!(kept(&place).shape().unwrap().days["1970-01-02"].sizes.len(), 2);
     for day in ["1970-01-01", "1970-01-02", "1970-01-03"] {
-        kept(&place).compact(day, Merge::Full(1 << 30)).unwrap();
+        kept(&place).compact(day, Merge::Full(1 << 30), || true).unwrap();
     }
     assert_eq!(read(&place, all), expected);
     // What would change old rows is refused, and named.
@@ -226,7 +226,7 @@ fn merging_dropping_and_removing_keep_what_is_committed() {
         let mut table = kept(&place);
         assert_eq!(table.shape().unwrap().files(), 12);
         for day in table.shape().unwrap().days.keys() {
-            let done = table.compact(day, Merge::Full(1 << 30)).unwrap();
+            let done = table.compact(day, Merge::Full(1 << 30), || true).unwrap();
             assert_eq!((done.removed, done.added), (4, 1));
         }
         assert_eq!(read(&place, sums), ["120,120,0,119"]);
@@ -235,12 +235,13 @@ fn merging_dropping_and_removing_keep_what_is_committed() {
         assert_eq!(table.counted("g/t/0").unwrap(), Some(12));
         // Nothing to do is no commit.
         let version = shape.version;
-        table.compact("2024-10-04", Merge::Full(1 << 30)).unwrap();
+        table.compact("2024-10-04", Merge::Full(1 << 30), || true).unwrap();
         assert_eq!(table.shape().unwrap().version, version);
         let removed = table.vacuum(std::time::Duration::ZERO, true).unwrap();
         assert_eq!(removed.files.len(), 12);
         assert_eq!(table.vacuum(std::time::Duration::ZERO, false).unwrap().files.len(), 12);
-        assert_eq!(table.trim_log(1).unwrap(), 0, "the log is young");
+        let week = std::time::Duration::from_secs(7 * 86_400);
+        assert_eq!(table.trim_log(1, week).unwrap(), 0, "the log is young");
         assert_eq!(table.shape().unwrap().log_tail, 0);
         assert_eq!(read(&place, sums), ["120,120,0,119"]);
         // The mark of the offsets outlives all of it.
@@ -288,16 +289,25 @@ fn an_upsert_adds_replaces_and_repeats_itself_without_a_commit() {
         staged.write(&rows(&spec, vec![ids, values], vec![0; rows_of.len()])).unwrap();
         staged
     };
-    let upsert = |rows: &[(&str, Option<&str>)]| {
-        let done = place.lake.upsert(spec.clone(), "id", &["value"], staged(rows)).unwrap();
+    let upsert = |rows: &[(&str, Option<&str>)], app: &str, again: Again| {
+        let done = place.lake.upsert(spec.clone(), "id", &["value"], staged(rows), app, again).unwrap();
         (done.added, done.changed)
     };
-    assert_eq!(upsert(&[("a", Some("1")), ("b", None)]), (2, 0));
-    assert_eq!(upsert(&[("a", Some("1")), ("b", Some("2")), ("c", Some("3"))]), (1, 1));
+    assert_eq!(upsert(&[("a", Some("1")), ("b", None)], "first", Again::Nothing), (2, 0));
+    let more = [("a", Some("1")), ("b", Some("2")), ("c", Some("3"))];
+    assert_eq!(upsert(&more, "second", Again::Nothing), (1, 1));
+    // The first ones again: what came since stands.
     let version = kept(&place).shape().unwrap().version;
-    assert_eq!(upsert(&[("c", Some("3")), ("b", Some("2"))]), (0, 0));
+    let first = [("a", Some("1")), ("b", None), ("d", Some("4"))];
+    assert_eq!(upsert(&first, "first", Again::Nothing), (0, 0));
+    assert_eq!(upsert(&more, "second", Again::NewKeys), (0, 0));
     assert_eq!(kept(&place).shape().unwrap().version, version);
+    // Rows that change nothing are known to have come.
+    assert_eq!(upsert(&more, "third", Again::Nothing), (0, 0));
+    assert_eq!(upsert(&[("c", Some("9"))], "third", Again::Nothing), (0, 0));
     assert_eq!(read(&place, "SELECT id, value FROM things ORDER BY id"), ["a,1", "b,2", "c,3"]);
+    assert_eq!(upsert(&first, "first", Again::NewKeys), (1, 0));
+    assert_eq!(read(&place, "SELECT id, value FROM things ORDER BY id"), ["a,1", "b,2", "c,3", "d,4"]);
 }
 
 #[test]
@@ -310,13 +320,13 @@ fn of_two_that_write_the_same_files_anew_one_does_and_no_row_is_twice() {
         }
         // Both see six files; a writer adds one more in between.
         let (mut one, mut two) = (kept(&place), kept(&place));
-        assert_eq!(one.compact("2024-10-04", Merge::Full(1 << 30)).unwrap().removed, 6);
+        assert_eq!(one.compact("2024-10-04", Merge::Full(1 << 30), || true).unwrap().removed, 6);
         table.write(&offsets(0, 60..70, 20_000)).unwrap();
         table.commit().unwrap();
-        assert_eq!(two.compact("2024-10-04", Merge::Full(1 << 30)).unwrap(), Compacted::default());
+        assert_eq!(two.compact("2024-10-04", Merge::Full(1 << 30), || true).unwrap(), Compacted::default());
         assert_eq!(read(&place, "SELECT count(*), count(DISTINCT _offset) FROM things"), ["70,70"]);
         two.refresh().unwrap();
-        assert_eq!(two.compact("2024-10-04", Merge::Full(1 << 30)).unwrap().removed, 2);
+        assert_eq!(two.compact("2024-10-04", Merge::Full(1 << 30), || true).unwrap().removed, 2);
         assert_eq!(read(&place, "SELECT count(*), count(DISTINCT _offset) FROM things"), ["70,70"]);
     }
 }

@@ -7,7 +7,14 @@ use datafusion::{
     dataframe::DataFrame,
     prelude::{ParquetReadOptions, SessionContext, col},
 };
-use deltalake::{DeltaTableError, kernel::transaction::CommitProperties};
+use deltalake::{
+    DeltaTableError,
+    kernel::{
+        Transaction,
+        transaction::{CommitBuilder, CommitProperties},
+    },
+    protocol::{DeltaOperation, SaveMode},
+};
 use parquet::arrow::ArrowWriter;
 use std::{fs::File, sync::Arc};
 use tempfile::NamedTempFile;
@@ -18,6 +25,15 @@ pub struct Staging {
     schema: SchemaRef,
     writer: ArrowWriter<File>,
     table: String,
+}
+
+/// What rows do that come a second time, under an application id that the table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Nothing: what has happened to the table since stands.
+    Nothing,
+    /// Those with a key that the table does not have are added.
+    NewKeys,
 }
 
 /// What an upsert did.
@@ -58,7 +74,8 @@ impl Staging {
 
 impl Lake {
     /// Brings staged rows into a table by their `key`: adds those with a new one, replaces those that differ in one of
-    /// `compared` from the row of their key. Staged keys must differ. Doing it again changes nothing, and commits nothing.
+    /// `compared` from the row of their key. Staged keys must differ. The commit has the `txn` of `app`; rows that come again
+    /// under it do what `again` says, and a second time changes nothing and commits nothing.
     ///
     /// # Errors
     /// When the store or Delta fails; the table is as before then.
@@ -68,6 +85,8 @@ impl Lake {
         key: &str,
         compared: &[&str],
         staged: Staging,
+        app: &str,
+        again: Again,
     ) -> Result<Upserted, LakeError> {
         let Staging { file, writer, schema, table: name } = staged;
         writer.close().map_err(|e| LakeError::Place { table: name.clone(), message: e.to_string() })?;
@@ -75,9 +94,31 @@ impl Lake {
         let mut table = KeptTable { name, table, config: self.config.clone(), runtime: self.runtime.clone() };
         let path = file.path().to_string_lossy().into_owned();
         table.insist("upsert", |table| {
+            let is_known = table.mark(app).map_err(|e| DeltaTableError::Generic(e.to_string()))?.is_some();
+            if is_known && again == Again::Nothing {
+                return Ok(Upserted::default());
+            }
+            let compared = if is_known { &[] } else { compared };
             let session = table.session().map_err(|e| DeltaTableError::Generic(e.to_string()))?;
             let changes = table.runtime.clone().block_on(table.changes(&session, &path, key, compared))?;
-            let Some((rows, upserted)) = changes else { return Ok(Upserted::default()) };
+            let properties = CommitProperties::default()
+                .with_application_transactions(vec![Transaction::new(app, 1)])
+                .with_max_retries(0)
+                .with_cleanup_expired_logs(Some(false));
+            let Some((rows, upserted)) = changes else {
+                if !is_known {
+                    // That the rows have come must stay known, though they changed nothing.
+                    let operation =
+                        DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+                    let commit = CommitBuilder::from(properties).build(
+                        Some(table.table.snapshot()?),
+                        table.table.log_store(),
+                        operation,
+                    );
+                    table.runtime.block_on(async { commit.await })?;
+                }
+                return Ok(Upserted::default());
+            };
             let both = |name: &str| (col(format!("source.{name}")), col(format!("target.{name}")));
             let (from, to) = both(key);
             let names: Vec<String> = schema.fields().iter().map(|f| f.name().clone()).collect();
@@ -90,9 +131,7 @@ impl Lake {
                 .with_session_state(Arc::new(session.state()))
                 .with_writer_properties(writer_properties(&table.config))
                 // On top of the version it read and no other: Delta takes a merge of files meanwhile for harmless.
-                .with_commit_properties(
-                    CommitProperties::default().with_max_retries(0).with_cleanup_expired_logs(Some(false)),
-                )
+                .with_commit_properties(properties)
                 .when_matched_update(|update| {
                     names.iter().fold(update, |update, name| update.update(name.as_str(), both(name).0))
                 })?
@@ -119,7 +158,8 @@ impl KeptTable {
     ) -> Result<Option<(DataFrame, Upserted)>, DeltaTableError> {
         session.register_parquet("staged", staged, ParquetReadOptions::default()).await?;
         session.register_table("present", Arc::new(self.table.table_provider().build().await?))?;
-        let differs: Vec<String> = compared.iter().map(|c| format!("(s.\"{c}\" IS DISTINCT FROM p.\"{c}\")")).collect();
+        let differs = compared.iter().map(|c| format!("(s.\"{c}\" IS DISTINCT FROM p.\"{c}\")"));
+        let differs: Vec<String> = std::iter::once("false".to_owned()).chain(differs).collect();
         let of = format!(
             "FROM staged s LEFT JOIN present p ON s.\"{key}\" = p.\"{key}\" WHERE p.\"{key}\" IS NULL OR {}",
             differs.join(" OR ")

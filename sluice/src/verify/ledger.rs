@@ -1,8 +1,12 @@
 //! The ledger: of every record of the log, where it went. It reads partition and offset of each row, and nothing else;
 //! `--deep` also proves of each event that silver left out that silver has its id.
 
-use super::{PartitionLedger, Report, offsets::OffsetReader, offsets::Offsets};
-use crate::Config;
+use super::{PartitionLedger, Report};
+use crate::{
+    Config,
+    lake_tables::SILVER_EVENTS,
+    offsets::{OffsetReader, Offsets},
+};
 use anyhow::Result;
 use arrow::{
     array::{Array, AsArray, RecordBatch},
@@ -12,6 +16,7 @@ use datafusion::{execution::context::SessionContext, physical_plan::execute_stre
 use futures::TryStreamExt;
 use sluice_events::Partition;
 use sluice_sinks::lake::{KeptTable, Lake};
+use sluice_stream_processor::{LiveModel, Window};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Ranges shown of one problem.
@@ -101,11 +106,7 @@ fn tell(offsets: &Offsets, of: &str, what: &str, problems: &mut Vec<String>) {
 }
 
 /// Fills the report with the ledger of each partition.
-pub(super) async fn check(
-    context: &SessionContext,
-    marks: &Marks,
-    report: &mut Report,
-) -> Result<BTreeMap<i32, Offsets>> {
+pub(super) async fn check(context: &SessionContext, marks: &Marks, report: &mut Report) -> Result<()> {
     let mut bronze = read(context, "SELECT _partition, _offset FROM bronze.events").await?;
     let letters = |stage: &str| {
         format!(
@@ -115,9 +116,16 @@ pub(super) async fn check(
     let mut undecodable = read(context, &letters("decode")).await?;
     let mut invalid = read(context, &letters("validate")).await?;
     let mut silver = read(context, "SELECT _partition, _offset, is_late FROM silver.events").await?;
+    // Of days that silver has dropped nothing can be said.
+    let mut of_kept_days = match marks.kept_from.get(SILVER_EVENTS) {
+        Some(from) => {
+            let kept = format!("WHERE event_time >= to_timestamp_millis({from})");
+            Some(read(context, &format!("SELECT _partition, _offset FROM bronze.events {kept}")).await?)
+        }
+        None => None,
+    };
     let readers = [&bronze, &undecodable, &invalid, &silver];
     let partitions: BTreeSet<i32> = readers.iter().flat_map(|read| read.offsets.keys()).copied().collect();
-    let mut left_out = BTreeMap::new();
     for partition in partitions {
         let problems = &mut report.problems;
         let retained = marks.retained.get(&partition).copied();
@@ -132,11 +140,19 @@ pub(super) async fn check(
         let (Some(first), Some(last)) = (all.first(), all.last()) else { continue };
         tell(&bronze.intersection(&undecodable), &of, "both in bronze and undecodable", problems);
         tell(&all.gaps_from(retained.map_or(first, |r| r + 1)), &of, "missing", problems);
-        tell(&silver.minus(&bronze), &of, "in silver and not in bronze", problems);
-        tell(&invalid.minus(&bronze), &of, "invalid and not in bronze", problems);
+        // The tables are committed one after the other: what one has above the other's mark is on its way.
+        let in_bronze = marks.bronze.get(&partition).copied().unwrap_or(i64::MAX);
+        let in_silver = marks.silver.get(&partition).copied().unwrap_or(-1);
+        tell(&silver.minus(&bronze).upto(in_bronze), &of, "in silver and not in bronze", problems);
+        tell(&invalid.minus(&bronze).upto(in_bronze), &of, "invalid and not in bronze", problems);
         tell(&silver.intersection(&invalid), &of, "both in silver and invalid", problems);
-        let duplicates = bronze.minus(&silver).minus(&invalid);
-        let counted = marks.duplicates.get(&partition).copied().filter(|_| retained.is_none());
+        let mut left_out = bronze.minus(&silver).minus(&invalid);
+        if let Some(kept) = &mut of_kept_days {
+            left_out = left_out.intersection(&kept.offsets.remove(&partition).unwrap_or_default().finish().0);
+        }
+        let (duplicates, pending) = (left_out.upto(in_silver), left_out.above(in_silver));
+        let is_whole = retained.is_none() && !marks.kept_from.contains_key(SILVER_EVENTS);
+        let counted = marks.duplicates.get(&partition).copied().filter(|_| is_whole);
         if counted.is_some_and(|counted| counted != duplicates.len()) {
             problems.push(format!(
                 "partition {partition}: bronze has {} events that silver has not and that are not invalid; the workers \
@@ -150,6 +166,7 @@ pub(super) async fn check(
             first_offset: Some(first),
             end_offset: last + 1,
             waiting: 0,
+            not_in_silver_yet: pending.len(),
             bronze: bronze.len(),
             undecodable: undecodable.len(),
             silver: silver.len(),
@@ -159,9 +176,8 @@ pub(super) async fn check(
             retained_upto: retained,
             invalid: invalid.len(),
         });
-        left_out.insert(partition, duplicates);
     }
-    Ok(left_out)
+    Ok(())
 }
 
 /// Proves of each event that silver left out, and that is not invalid, that silver has its id at an earlier offset.
@@ -174,27 +190,45 @@ pub(super) async fn prove_duplicates(context: &SessionContext, marks: &Marks, re
         "WITH l AS ({left_out}), n AS (
            SELECT l.p, l.o, min(s._offset) AS first FROM l LEFT JOIN silver.events s
            ON s._partition = l.p AND s.event_id = l.id GROUP BY l.p, l.o)
-         SELECT p, o FROM n WHERE first IS NULL OR first >= o"
+         SELECT CAST(p AS INT), o FROM n WHERE first IS NULL OR first >= o"
     );
     let unexplained = read(context, &sql).await?;
     for (partition, reader) in unexplained.offsets {
         let above = marks.retained.get(&partition).copied().unwrap_or(-1);
+        let upto = marks.silver.get(&partition).copied().unwrap_or(-1);
         let what = "in bronze and not in silver, and are neither duplicates nor invalid";
-        tell(&reader.finish().0.above(above), &format!("partition {partition}"), what, &mut report.problems);
+        tell(&reader.finish().0.above(above).upto(upto), &format!("partition {partition}"), what, &mut report.problems);
     }
     Ok(())
 }
 
-/// What the tables say of themselves beside their rows, by input partition.
-#[derive(Debug, Default)]
+/// What the tables say of themselves beside their rows, by input partition. Read it before the rows: then the rows have at
+/// least what it says, and what they have more is still on its way into the other tables.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     /// The last offset that bronze has dropped because it was kept long enough.
     retained: BTreeMap<i32, i64>,
     /// Duplicates that workers have counted, up to what silver covers.
     duplicates: BTreeMap<i32, i64>,
+    /// The last offset that bronze and silver cover.
+    bronze: BTreeMap<i32, i64>,
+    silver: BTreeMap<i32, i64>,
+    /// From when on (milliseconds) silver and live tables have their rows, where older ones were dropped.
+    pub kept_from: BTreeMap<String, i64>,
 }
 
 impl Marks {
+    /// From when on (milliseconds) the windows of a model are whole in its table, where older days were dropped.
+    pub fn live_from(&self, model: &LiveModel) -> Option<i64> {
+        let kept = |name: &str| self.kept_from.get(&format!("live.{name}")).copied();
+        let size = match &model.window {
+            Window::Grid(grid) => grid.size(),
+            Window::Session { gap } => *gap,
+        };
+        let of_upstream = model.upstream.as_deref().and_then(kept).map(|from| from.saturating_add(size));
+        kept(&model.name).max(of_upstream)
+    }
+
     /// Reads them of the logs of the tables.
     pub fn read(config: &Config, lake: &Lake) -> Result<Self> {
         let mut marks = Self::default();
@@ -202,6 +236,11 @@ impl Marks {
         let named = |name: &str| tables.iter().find(|table| table.name == name);
         let bronze: Vec<&KeptTable> =
             ["bronze.events", "bronze.dead_letters"].iter().filter_map(|name| named(name)).collect();
+        for table in &tables {
+            if let Some(from) = table.retained_from()? {
+                marks.kept_from.insert(table.name.clone(), from);
+            }
+        }
         for partition in 0..config.topics.partitions.max(PARTITIONS_LOOKED_AT) as i32 {
             for table in &bronze {
                 if let Some(upto) = table.retained_upto(i64::from(partition))? {
@@ -209,8 +248,14 @@ impl Marks {
                     *known = (*known).max(upto);
                 }
             }
+            let app = format!("{}/{}/{partition}", config.process.group, config.topics.events);
+            if let Some(upto) = named("bronze.events").map(|table| table.covered(&app)).transpose()?.flatten() {
+                marks.bronze.insert(partition, upto);
+            }
             if let Some(silver) = named("silver.events") {
-                let app = format!("{}/{}/{partition}", config.process.group, config.topics.events);
+                if let Some(upto) = silver.covered(&app)? {
+                    marks.silver.insert(partition, upto);
+                }
                 if let Some(count) = silver.counted(&app)? {
                     marks.duplicates.insert(partition, count);
                 }

@@ -20,8 +20,7 @@ use datafusion::{
     logical_expr::{Expr, LogicalPlan, expr_rewriter::NamePreserver},
     prelude::{col, lit},
 };
-use sluice_sinks::lake::CheckpointStore;
-use sluice_stream_processor::{LiveModel, Merger, MergerState, OTHER, OutputColumn, Window, decode_checkpoint};
+use sluice_stream_processor::{LiveModel, OTHER, OutputColumn, Window};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -100,14 +99,8 @@ pub(super) fn counts_from(
     runtime: &tokio::runtime::Runtime,
     models: &Arc<[LiveModel]>,
 ) -> Result<BTreeMap<String, i64>> {
-    let store = CheckpointStore::open(&config.checkpoints.url, &config.lake, runtime.handle().clone())?;
     let mut counts_from = BTreeMap::new();
-    for partition in 0..config.topics.merge_partitions {
-        let stored = store.newest_first(&merge_role::worker_name(config, partition))?;
-        let newest = stored.iter().find_map(|c| decode_checkpoint::<MergerState>(&c.bytes).ok());
-        let Some(state) = newest else { continue };
-        let mut merger = Merger::new(&config.time.rules(), models.clone())?;
-        merger.restore(state)?;
+    for merger in merge_role::newest_states(config, runtime, models)? {
         for model in models.iter() {
             if let Some(from) = merger.counts_from(&model.name) {
                 counts_from.entry(model.name.clone()).or_insert(from);

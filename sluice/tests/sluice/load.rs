@@ -200,3 +200,52 @@ fn files_in_an_s3_bucket_are_loaded_into_a_lake_of_buckets() {
     let named = format!("s3://bronze/{run}-sources/achats.csv");
     assert!(text(&sluice.run(&["load", &named])).contains("0 added"));
 }
+
+#[test]
+fn a_person_of_the_files_is_forgotten_and_does_not_come_back() {
+    let sluice = Sluice::new();
+    let (clients, achats) = (sluice.path("clients.csv"), sluice.path("achats.csv"));
+    std::fs::write(&clients, CLIENTS).unwrap();
+    // Without the row that has an id of the person's order too.
+    std::fs::write(&achats, ACHATS.replace("a1,8,2024-03-02,7,again\n", "")).unwrap();
+    load(&sluice, &[&clients, &achats]);
+    sluice.run(&["lake", "forget", "--customer", "007", "--now"]);
+    let of_all = || {
+        ["bronze.clients", "bronze.achats", "silver.customers", "silver.orders"]
+            .map(|table| sluice.number(&format!("SELECT count(*) FROM {table}")))
+    };
+    let before = of_all();
+    let sums = "SELECT count(*), sum(amount), count(DISTINCT customer_id) FROM silver.orders";
+    // Loaded again, the files bring nobody back, and no order twice.
+    for _ in 0..2 {
+        assert_eq!(of_all(), before);
+        assert_eq!(sluice.query(sums), ["2,1247.0600,2"]);
+        let known = "SELECT count(*) FROM silver.customers WHERE customer_id = '007' OR email = 'ada@example.com'";
+        assert_eq!(sluice.number(known), 0);
+        let named = "SELECT count(*) FROM bronze.clients WHERE id_client = '007' OR nom = 'Ada' OR _raw LIKE '%Ada%'";
+        assert_eq!(sluice.number(named), 0);
+        let joined = "SELECT count(*) FROM silver.orders JOIN silver.customers USING (customer_id)";
+        assert_eq!(sluice.number(joined), 2, "the orders are still those of a customer");
+        load(&sluice, &[&clients, &achats]);
+    }
+}
+
+#[test]
+fn who_is_still_about_is_not_forgotten_yet() {
+    let sluice = Sluice::with(&["simulate.rate=200"]);
+    let child = sluice.start(&["up"]);
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    interrupt(&child);
+    assert!(child.wait_with_output().unwrap().status.success());
+    let newest = "SELECT customer_id FROM silver.events WHERE customer_id IS NOT NULL ORDER BY event_time DESC LIMIT 1";
+    let person = sluice.query(newest)[0].clone();
+    let forget = ["lake", "forget", "--customer", &person];
+    let refused = sluice.output(&forget);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused).contains("was active until"), "{}", text(&refused));
+    assert!(sluice.number(&format!("SELECT count(*) FROM silver.events WHERE customer_id = '{person}'")) > 0);
+    sluice.run(&["up", "--no-producer", "--until-drained"]);
+    sluice.run(&forget);
+    assert_eq!(sluice.number(&format!("SELECT count(*) FROM silver.events WHERE customer_id = '{person}'")), 0);
+    sluice.verify();
+}

@@ -281,6 +281,12 @@ impl Merger {
         })
     }
 
+    /// Windows over events that end at or before this (milliseconds) are sealed, those too that had nothing to seal.
+    pub fn sealed_reach(&self) -> Option<i64> {
+        let reach = self.reach();
+        reach.sealed_until.max(reach.drained)
+    }
+
     /// Begins without a checkpoint where windows of these models have been sealed up to the times given: they are not
     /// sealed again. Then show the rows of the tables to [`Merger::recount`].
     pub fn resume_after(&mut self, sealed_until: &BTreeMap<String, i64>) {

@@ -194,6 +194,14 @@ impl LiveModel {
         }
     }
 
+    /// When the last window ends that an event at this time is in, or its session may end, of a model over events.
+    pub fn open_until(&self, time: i64) -> i64 {
+        match &self.window {
+            Window::Grid(grid) => grid.end(grid.last_window(time)),
+            Window::Session { gap } => time.saturating_add(gap + 1),
+        }
+    }
+
     /// The first window that has nothing in it of what came up to `newest`, when all that was not counted.
     pub(crate) fn first_whole_window(&self, newest: i64) -> i64 {
         match &self.window {

@@ -98,15 +98,19 @@ fn bins(sizes: &[u64], full: u64) -> Vec<Range<usize>> {
 
 impl KeptTable {
     /// Merges the files of one day, each lot in one commit, in the order in which they were written. Rows do not change,
-    /// nor does what the table covers. A lot of which another commit touched a file meanwhile is left for another time.
+    /// nor does what the table covers. A lot of which another commit touched a file meanwhile is left for another time, and
+    /// so is the rest when `goes_on` says no.
     ///
     /// # Errors
     /// When the store or Delta fails; the table is as before then.
-    pub fn compact(&mut self, day: &str, merge: Merge) -> Result<Compacted, LakeError> {
+    pub fn compact(&mut self, day: &str, merge: Merge, goes_on: impl Fn() -> bool) -> Result<Compacted, LakeError> {
         let mut done = Compacted::default();
         let files = self.files_of(day)?;
         let sizes: Vec<u64> = files.iter().map(|file| file.bytes).collect();
         for bin in bins(&sizes, merge.bytes()) {
+            if !goes_on() {
+                break;
+            }
             let files = &files[bin];
             let operation = DeltaOperation::Optimize {
                 predicate: Some(day.to_owned()).filter(|day| !day.is_empty()),

@@ -11,8 +11,8 @@ use super::{
 use crate::lake::LakeError;
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array},
-    compute::{cast, kernels::zip::zip, or},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    compute::{cast, filter, kernels::zip::zip, max, or},
+    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
     error::ArrowError,
 };
 use deltalake::protocol::DeltaOperation;
@@ -28,6 +28,9 @@ const LINKED: [&str; 3] = ["session_id", "order_id", "id_achat"];
 const PERSONAL: [&str; 6] = ["name", "email", "nom", "signup_date", "date_inscription", "_raw"];
 /// Columns of a dead letter in which an id may stand.
 const RAW: [&str; 4] = ["key", "value", "headers", "message"];
+
+/// Shorter ids are not looked for as words.
+const WORD_MIN: usize = 6;
 
 /// What was made unknown in one table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +56,15 @@ pub fn erasures_schema() -> SchemaRef {
 }
 
 /// Whether an id stands in bytes by itself: not as a part of a longer word, or as Avro writes a text, after its length.
+/// A short one is looked for only where its name says what it is: an `8` may be anything.
 fn mentions(bytes: &[u8], id: &[u8]) -> bool {
+    if id.len() < WORD_MIN {
+        return CUSTOMER.iter().any(|name| {
+            let quoted = [b"\"", name.as_bytes(), b"\":\"", id, b"\""].concat();
+            let spaced = [b"\"", name.as_bytes(), b"\": \"", id, b"\""].concat();
+            memmem::find(bytes, &quoted).is_some() || memmem::find(bytes, &spaced).is_some()
+        });
+    }
     let is_word = |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     memmem::find_iter(bytes, id).any(|at| {
         let is_counted =
@@ -84,7 +95,7 @@ impl Eraser<'_> {
         if let Some(column) = self.id {
             return Ok(found(&texts(column)?, &|value| value == id));
         }
-        let mut all = BooleanArray::from(vec![false; batch.num_rows()]);
+        let mut all = found(&texts("key")?, &|value| value == id);
         for name in RAW {
             all = or(&all, &found(&texts(name)?, &|value| mentions(value, id)))?;
         }
@@ -107,7 +118,10 @@ impl Eraser<'_> {
             } else if self.id.is_none() && name == "message" {
                 constant("erased", batch.num_rows())
             } else if if self.id.is_some() { PERSONAL.contains(&name) } else { RAW.contains(&name) } {
-                new_null_array(field.data_type(), batch.num_rows())
+                match field.is_nullable() {
+                    true => new_null_array(field.data_type(), batch.num_rows()),
+                    false => constant("", batch.num_rows()),
+                }
             } else {
                 return Ok(column.clone());
             };
@@ -178,6 +192,27 @@ impl KeptTable {
         }
     }
 
+    /// The newest value of a time column (milliseconds) among the rows of a customer; none: there are no rows.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn newest_of(&self, customer: &str, time: &str) -> Result<Option<i64>, LakeError> {
+        let eraser = Eraser { customer, pseudonym: "", id: Some(CUSTOMER[0]) };
+        let mut newest = None;
+        for day in self.shape()?.days.into_keys() {
+            let files = self.files_of(&day)?;
+            self.runtime.block_on(self.read(&files, async |batch| {
+                let rows = eraser.rows(&batch)?;
+                let Some(times) = batch.column_by_name(time).filter(|_| rows.true_count() > 0) else { return Ok(()) };
+                let times = cast(times, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+                let times = filter(&times, &rows)?;
+                newest = newest.max(max(times.as_primitive::<TimestampMillisecondType>()));
+                Ok(())
+            }))?;
+        }
+        Ok(newest)
+    }
+
     /// Rows of the person, and rows that were.
     fn count(&self, files: &[DataFile], eraser: &Eraser<'_>) -> Result<(usize, usize), LakeError> {
         let erased = eraser.id.map(|id| Eraser { customer: eraser.pseudonym, id: Some(id), ..*eraser });
@@ -201,10 +236,12 @@ mod tests {
     fn an_id_is_found_by_itself_and_not_in_a_longer_one() {
         for (bytes, id, found) in [
             (&b"{\"customer_id\":\"c1\"}"[..], "c1", true),
-            (b"c1", "c1", true),
-            (b"c12,x", "c1", false),
-            (b"abc1", "c1", false),
-            (b"xc1 c1;", "c1", true),
+            (b"{\"id_client\": \"8\", \"n\": 8}", "8", true),
+            (b"{\"quantity\":8}", "8", false),
+            (b"cust-1", "cust-1", true),
+            (b"cust-12,x", "cust-1", false),
+            (b"a-cust-1", "cust-1", false),
+            (b"xcust-1 cust-1;", "cust-1", true),
             // Avro: the length, twice, then the text; here 24 bytes, whose length looks like a digit.
             (b"\x020aaaaaaaaaaaaaaaaaaaaaaaa\x02", "aaaaaaaaaaaaaaaaaaaaaaaa", true),
             (b"", "c1", false),

@@ -16,6 +16,9 @@ pub fn retained_app(partition: i64) -> String {
     format!("retained/{partition}")
 }
 
+/// The application id whose version is the first day that a table keeps, in days since 1970.
+const RETAINED_DAY: &str = "retained/day";
+
 /// What was dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Retained {
@@ -55,25 +58,31 @@ impl KeptTable {
             return Ok(Retained { from, ..Retained::default() });
         }
         let predicate = format!("{column} < '{from}'");
-        let (rows, upto) = self.last_offsets(&predicate)?;
-        let retained = Retained { from, days, rows, upto };
         if dry_run {
-            return Ok(retained);
+            let (rows, upto) = self.last_offsets(&predicate)?;
+            return Ok(Retained { from, days, rows, upto });
         }
-        let upto = retained.upto.clone();
-        self.insist("drop old days", |this| {
+        let first_day = first.timestamp_millis().div_euclid(MILLIS_A_DAY);
+        let (rows, upto) = self.insist("drop old days", |this| {
+            // Of this very version; and a mark never goes back, though offsets and days need not go together.
+            let other = |e: LakeError| DeltaTableError::Generic(e.to_string());
+            let (rows, mut upto) = this.last_offsets(&predicate).map_err(other)?;
+            for (partition, offset) in &mut upto {
+                *offset = this.retained_upto(*partition).map_err(other)?.map_or(*offset, |known| known.max(*offset));
+            }
             let marks = upto.iter().map(|(partition, offset)| Transaction::new(retained_app(*partition), *offset));
+            let day = Transaction::new(RETAINED_DAY, first_day);
             let properties = CommitProperties::default()
-                .with_application_transactions(marks.collect())
+                .with_application_transactions(marks.chain([day]).collect())
                 .with_cleanup_expired_logs(Some(false));
             let delete = this.table.clone().delete().with_predicate(predicate.as_str());
             fault_point(&this.name, "before retention");
             let (table, _) = this.runtime.block_on(async { delete.with_commit_properties(properties).await })?;
             fault_point(&this.name, "after retention");
             this.table = table;
-            Ok::<_, DeltaTableError>(())
+            Ok::<_, DeltaTableError>((rows, upto))
         })?;
-        Ok(retained)
+        Ok(Retained { from, days, rows, upto })
     }
 
     /// Rows that a predicate says, and the last offset of each input partition among them.
@@ -107,14 +116,42 @@ impl KeptTable {
         })
     }
 
+    /// When the first day begins that the table keeps (milliseconds); none: nothing was dropped.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn retained_from(&self) -> Result<Option<i64>, LakeError> {
+        Ok(self.mark(RETAINED_DAY)?.map(|day| day.saturating_mul(MILLIS_A_DAY)))
+    }
+
+    /// The version of an application id.
+    pub(in crate::lake) fn mark(&self, app: &str) -> Result<Option<i64>, LakeError> {
+        let log = self.table.log_store();
+        let state = self.table.snapshot().map_err(self.error("read log"))?;
+        self.runtime.block_on(state.transaction_version(log.as_ref(), app)).map_err(self.error("read txn"))
+    }
+
+    /// Up to where windows of a live model are sealed (milliseconds), as its table says.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn sealed_until(&self) -> Result<Option<i64>, LakeError> {
+        self.mark(&format!("sealed/{}", self.name.trim_start_matches("live.")))
+    }
+
+    /// The last offset that an input partition's rows cover, by its application id (`group/topic/partition`).
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn covered(&self, app: &str) -> Result<Option<i64>, LakeError> {
+        self.mark(app)
+    }
+
     /// The last offset dropped of an input partition; none: nothing was.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn retained_upto(&self, partition: i64) -> Result<Option<i64>, LakeError> {
-        let log = self.table.log_store();
-        let state = self.table.snapshot().map_err(self.error("read log"))?;
-        let version = state.transaction_version(log.as_ref(), retained_app(partition));
-        self.runtime.block_on(version).map_err(self.error("read txn"))
+        self.mark(&retained_app(partition))
     }
 }

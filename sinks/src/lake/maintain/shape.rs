@@ -38,6 +38,16 @@ pub struct TableShape {
     pub log_files: usize,
 }
 
+/// How long the log of a table is.
+pub(super) struct LogLength {
+    /// Commits since the last checkpoint.
+    pub tail: usize,
+    /// All its files.
+    pub files: usize,
+    /// When the oldest of those commits was made: milliseconds since 1970.
+    pub oldest_in_tail: i64,
+}
+
 impl TableShape {
     /// Files of the table.
     pub fn files(&self) -> usize {
@@ -83,12 +93,12 @@ impl KeptTable {
             day.newest = day.newest.max(file.modification_time());
             shape.rows += file.num_records().unwrap_or(0) as u64;
         }
-        (shape.log_tail, shape.log_files) = self.log_length().map_err(self.error("list log"))?;
+        let log = self.log_length().map_err(self.error("list log"))?;
+        (shape.log_tail, shape.log_files) = (log.tail, log.files);
         Ok(shape)
     }
 
-    /// Commits since the last checkpoint, and files in all.
-    fn log_length(&self) -> Result<(usize, usize), deltalake::DeltaTableError> {
+    pub(super) fn log_length(&self) -> Result<LogLength, deltalake::DeltaTableError> {
         let log = self.table.log_store();
         let store = log.object_store(None);
         let files: Vec<_> = self.runtime.block_on(store.list(Some(log.log_path())).try_collect())?;
@@ -99,12 +109,14 @@ impl KeptTable {
             let Some((version, rest)) = name.split_once('.') else { continue };
             let Ok(version) = version.parse::<u64>() else { continue };
             match rest {
-                "json" => commits.push(version),
+                "json" => commits.push((version, file.last_modified.timestamp_millis())),
                 _ if rest.starts_with("checkpoint") => checkpoint = checkpoint.max(Some(version)),
                 _ => {}
             }
         }
-        Ok((commits.into_iter().filter(|v| checkpoint.is_none_or(|c| *v > c)).count(), count))
+        commits.retain(|(version, _)| checkpoint.is_none_or(|c| *version > c));
+        let oldest_in_tail = commits.iter().map(|(_, written)| *written).min().unwrap_or(i64::MAX);
+        Ok(LogLength { tail: commits.len(), files: count, oldest_in_tail })
     }
 }
 
@@ -147,9 +159,6 @@ impl KeptTable {
     /// # Errors
     /// When the log cannot be read.
     pub fn counted(&self, app: &str) -> Result<Option<i64>, LakeError> {
-        let log = self.table.log_store();
-        let state = self.table.snapshot().map_err(self.error("read log"))?;
-        let app = counter_app(app);
-        self.runtime.block_on(state.transaction_version(log.as_ref(), app)).map_err(self.error("read txn"))
+        self.mark(&counter_app(app))
     }
 }

@@ -24,6 +24,8 @@ impl KeptTable {
     /// # Errors
     /// When the store or Delta fails.
     pub fn vacuum(&mut self, after: Duration, dry_run: bool) -> Result<Vacuumed, LakeError> {
+        // What others have committed since must not look like nobody's.
+        self.refresh()?;
         let vacuum = self
             .table
             .clone()
@@ -38,19 +40,22 @@ impl KeptTable {
         Ok(Vacuumed { files: metrics.files_deleted, log_files: 0 })
     }
 
-    /// Writes a checkpoint of the log when there are `tail` commits since the last one or more, and removes the part of the
-    /// log that is older than `log_retention` and that no checkpoint needs. Says how many files were removed.
+    /// Writes a checkpoint of the log when there are `tail` commits since the last one or more, or one that is older than
+    /// `kept`, and removes the part of the log that is older than that and that no checkpoint needs: what a commit says of
+    /// the values in its files goes with it. Says how many files were removed.
     ///
     /// # Errors
     /// When the store or Delta fails.
-    pub fn trim_log(&mut self, tail: usize) -> Result<usize, LakeError> {
+    pub fn trim_log(&mut self, tail: usize, kept: Duration) -> Result<usize, LakeError> {
         let failed = self.error("trim log");
-        if self.shape()?.log_tail >= tail.max(1) {
+        self.refresh()?;
+        let now = chrono::Utc::now().timestamp_millis();
+        let before = now.saturating_sub(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX));
+        let log = self.log_length().map_err(&failed)?;
+        if log.tail >= tail.max(1) || (log.tail > 0 && log.oldest_in_tail < before) {
             self.runtime.block_on(checkpoints::create_checkpoint(&self.table, None)).map_err(&failed)?;
         }
         let Some(version) = self.table.version() else { return Ok(0) };
-        let kept = i64::try_from(self.config.maintain.log_retention.as_millis()).unwrap_or(i64::MAX);
-        let before = chrono::Utc::now().timestamp_millis().saturating_sub(kept);
         let log = self.table.log_store();
         let trimmed = checkpoints::cleanup_expired_logs_for(version, log.as_ref(), before, None);
         self.runtime.block_on(trimmed).map_err(&failed)

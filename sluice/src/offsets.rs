@@ -1,14 +1,16 @@
 //! Sets of offsets as ranges: small, whatever the number of offsets, when those came about in their order.
 
-/// Ranges that are kept before they are put in order.
+/// Ranges that are kept before they are put in order for the first time.
 const RUNS_MAX: usize = 1 << 20;
 
 /// Offsets as they are read, in any order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OffsetReader {
+pub(crate) struct OffsetReader {
     /// First and last of each run, in the order of reading.
     runs: Vec<(i64, i64)>,
     doubles: Vec<(i64, i64)>,
+    /// Runs that were left when they were put in order last.
+    left: usize,
 }
 
 impl OffsetReader {
@@ -17,8 +19,9 @@ impl OffsetReader {
         match self.runs.last_mut() {
             Some((_, last)) if *last + 1 == offset => *last = offset,
             _ => {
-                if self.runs.len() >= RUNS_MAX {
+                if self.runs.len() >= RUNS_MAX.max(2 * self.left) {
                     self.put_in_order();
+                    self.left = self.runs.len();
                 }
                 self.runs.push((offset, offset));
             }
@@ -50,7 +53,7 @@ impl OffsetReader {
     /// The set, and what came more than once.
     pub fn finish(mut self) -> (Offsets, Offsets) {
         self.put_in_order();
-        let mut doubles = Self { runs: std::mem::take(&mut self.doubles), doubles: Vec::new() };
+        let mut doubles = Self { runs: std::mem::take(&mut self.doubles), ..Self::default() };
         // What came three times is twice a double.
         doubles.put_in_order();
         (Offsets(self.runs), Offsets(doubles.runs))
@@ -59,7 +62,7 @@ impl OffsetReader {
 
 /// A set of offsets: ranges in order, first and last of each, none touching the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Offsets(Vec<(i64, i64)>);
+pub(crate) struct Offsets(Vec<(i64, i64)>);
 
 impl Offsets {
     pub fn first(&self) -> Option<i64> {
@@ -78,6 +81,17 @@ impl Offsets {
         self.0.is_empty()
     }
 
+    pub fn contains(&self, offset: i64) -> bool {
+        let after = self.0.partition_point(|(first, _)| *first <= offset);
+        after > 0 && self.0[after - 1].1 >= offset
+    }
+
+    /// Those up to and with `offset`.
+    pub fn upto(&self, offset: i64) -> Self {
+        let ranges = self.0.iter().filter(|(first, _)| *first <= offset);
+        Self(ranges.map(|(first, last)| (*first, (*last).min(offset))).collect())
+    }
+
     pub fn ranges(&self) -> &[(i64, i64)] {
         &self.0
     }
@@ -89,7 +103,7 @@ impl Offsets {
     }
 
     pub fn union(&self, other: &Self) -> Self {
-        let mut reader = OffsetReader { runs: [&self.0[..], &other.0[..]].concat(), doubles: Vec::new() };
+        let mut reader = OffsetReader { runs: [&self.0[..], &other.0[..]].concat(), ..OffsetReader::default() };
         reader.put_in_order();
         Self(reader.runs)
     }
@@ -187,6 +201,9 @@ mod tests {
             assert_eq!(a.len(), sa.len() as i64, "SEED={seed}");
             let above: BTreeSet<i64> = sa.iter().copied().filter(|o| *o > 7).collect();
             assert_eq!(listed(&a.above(7)), above, "SEED={seed}");
+            let upto: BTreeSet<i64> = sa.iter().copied().filter(|o| *o <= 7).collect();
+            assert_eq!(listed(&a.upto(7)), upto, "SEED={seed}");
+            assert!((0..50).all(|o| a.contains(o) == sa.contains(&o)), "SEED={seed}");
             let last = sa.last().copied().unwrap_or(-1);
             let missing: BTreeSet<i64> = (3..=last).filter(|o| !sa.contains(o)).collect();
             assert_eq!(listed(&a.gaps_from(3)), missing, "SEED={seed}");
