@@ -169,6 +169,7 @@ fn parts(log: &Path, lake: &Path) -> Vec<(&'static str, Duration)> {
                 name: "events".to_owned(),
                 schema,
                 partition: Some(DatePartition { column, from }),
+                follows: true,
             })
             .expect("a table");
         written(table, batches)

@@ -22,6 +22,7 @@ pub(crate) fn bronze_events() -> TableSpec {
         name: BRONZE_EVENTS.to_owned(),
         schema: PartitionWorker::bronze_schema(),
         partition: Some(DatePartition { column: "ingest_date", from: "_log_time" }),
+        follows: true,
     }
 }
 
@@ -32,6 +33,7 @@ pub(crate) fn silver_events() -> TableSpec {
         name: SILVER_EVENTS.to_owned(),
         schema: PartitionWorker::silver_schema(),
         partition: Some(DatePartition { column: "event_date", from: "event_time" }),
+        follows: true,
     }
 }
 
@@ -42,6 +44,7 @@ pub(crate) fn bronze_dead_letters() -> TableSpec {
         name: "bronze.dead_letters".to_owned(),
         schema: dead_letter_schema(),
         partition: Some(DatePartition { column: "ingest_date", from: "log_time" }),
+        follows: true,
     }
 }
 
@@ -53,6 +56,7 @@ pub(crate) fn dead_letter_replays() -> TableSpec {
         name: "bronze.dead_letter_replays".to_owned(),
         schema: replay_schema(),
         partition: None,
+        follows: true,
     }
 }
 
@@ -65,6 +69,7 @@ pub(crate) fn bronze_file(name: &str) -> TableSpec {
         name: format!("bronze.{name}"),
         schema: bronze_schema(columns),
         partition: None,
+        follows: true,
     }
 }
 
@@ -78,7 +83,14 @@ pub(crate) fn silver_orders() -> TableSpec {
 
 fn silver(name: &str, schema: SchemaRef) -> TableSpec {
     let name = name.to_owned();
-    TableSpec { bucket: Bucket::Silver, name: format!("silver.{name}"), path: name, schema, partition: None }
+    TableSpec {
+        bucket: Bucket::Silver,
+        name: format!("silver.{name}"),
+        path: name,
+        schema,
+        partition: None,
+        follows: true,
+    }
 }
 
 /// That a person was made unknown; see `sluice lake forget`.
@@ -89,6 +101,7 @@ pub(crate) fn erasures() -> TableSpec {
         name: "bronze.erasures".to_owned(),
         schema: erasures_schema(),
         partition: None,
+        follows: true,
     }
 }
 
@@ -101,6 +114,7 @@ pub(crate) fn silver_quality() -> TableSpec {
         name: "silver.quality".to_owned(),
         schema: QualityResult::schema(),
         partition: Some(DatePartition { column: "check_date", from: "checked_at" }),
+        follows: true,
     }
 }
 
@@ -121,6 +135,7 @@ pub(crate) fn live(model: &LiveModel) -> TableSpec {
         name: format!("live.{}", model.name),
         schema: Merger::sealed_schema(model),
         partition: Some(DatePartition { column: "window_date", from: "window_start" }),
+        follows: false,
     }
 }
 

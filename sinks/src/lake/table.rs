@@ -8,7 +8,7 @@ use super::{
     Bucket, LakeConfig, Location,
     fault_point::fault_point,
     parquet_layout::writer_properties,
-    table_schema::{delta_columns, fit, written_schema},
+    table_schema::{delta_columns, fit, same, written_schema},
 };
 use arrow::{
     array::{ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch},
@@ -61,6 +61,9 @@ pub struct TableSpec {
     pub schema: SchemaRef,
     /// How it is partitioned.
     pub partition: Option<DatePartition>,
+    /// Whether it takes on the columns that a newer version has. One whose columns are those of a model's text does not:
+    /// another text is another table.
+    pub follows: bool,
 }
 
 /// What a commit wrote.
@@ -436,11 +439,14 @@ async fn follow(
     };
     for _ in 0..COMMIT_TRIES {
         let state = table.snapshot().map_err(failed("read columns"))?;
-        let fitted =
-            fit(wanted, &state.schema(), &state.snapshot().arrow_schema()).map_err(|why| LakeError::Place {
-                table: spec.name.clone(),
-                message: format!("{why}; give the changed model another name, or move the table's folder away"),
-            })?;
+        let fitted = match spec.follows {
+            true => fit(wanted, &state.schema(), &state.snapshot().arrow_schema()),
+            false => same(wanted, &state.schema()),
+        };
+        let fitted = fitted.map_err(|why| LakeError::Place {
+            table: spec.name.clone(),
+            message: format!("{why}; give the changed model another name, or move the table's folder away"),
+        })?;
         if fitted.add.is_empty() {
             return Ok((table, fitted.schema));
         }

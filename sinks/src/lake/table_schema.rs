@@ -10,7 +10,10 @@ use deltalake::{
     DeltaTableError,
     kernel::{StructField, StructType, engine::arrow_conversion::TryIntoKernel},
 };
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// What a table must become before it is written to, and the columns to write then.
 #[derive(Debug)]
@@ -109,6 +112,29 @@ pub(super) fn fit(wanted: &SchemaRef, there: &StructType, arrow_there: &Schema) 
         }
     }
     Ok(Fitted { add, schema: Arc::new(Schema::new(fields)) })
+}
+
+/// The same of a table whose columns must be those it has.
+///
+/// # Errors
+/// With the first column that differs, and what it is on both sides.
+pub(super) fn same(wanted: &SchemaRef, there: &StructType) -> Result<Fitted, String> {
+    let as_delta = delta_columns(wanted).map_err(|e| e.to_string())?;
+    let types = |columns: &StructType| -> BTreeMap<String, String> {
+        columns.fields().map(|f| (f.name().clone(), f.data_type().to_string())).collect()
+    };
+    let (now, before) = (types(&as_delta), types(there));
+    let names: BTreeSet<_> = now.keys().chain(before.keys()).collect();
+    let differs = names.into_iter().find(|name| now.get(*name) != before.get(*name));
+    if let Some(name) = differs {
+        let said = |column: Option<&String>| column.map_or("missing".to_owned(), |t| format!("a {t}"));
+        return Err(format!(
+            "column {name} is {} in the table and {} now",
+            said(before.get(name)),
+            said(now.get(name))
+        ));
+    }
+    Ok(Fitted { add: Vec::new(), schema: wanted.clone() })
 }
 
 #[cfg(test)]

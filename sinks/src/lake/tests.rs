@@ -68,6 +68,7 @@ fn spec(fields: &[(&str, DataType, bool)]) -> TableSpec {
         name: "silver.things".to_owned(),
         schema: Arc::new(Schema::new(all)),
         partition: Some(DatePartition { column: "day", from: "time" }),
+        follows: true,
     }
 }
 
@@ -202,6 +203,11 @@ fn a_table_follows_the_columns_of_another_version_and_old_files_stay_readable() 
         kept(&place).compact(day, Merge::Full(1 << 30), || true).unwrap();
     }
     assert_eq!(read(&place, all), expected);
+    // Columns that are those of a text: another text is another table.
+    let mut fixed = spec(&[("name", DataType::Utf8, false), ("more", DataType::Utf8, true)]);
+    fixed.follows = false;
+    let refused = place.lake.table(fixed).err().unwrap().to_string();
+    assert!(refused.contains("column more is missing in the table and a string now"), "{refused}");
     // What would change old rows is refused, and named.
     let wrong = spec(&[("name", DataType::Int64, false)]);
     let refused = place.lake.table(wrong).err().unwrap().to_string();

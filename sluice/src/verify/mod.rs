@@ -14,9 +14,10 @@ use ledger::Marks;
 use models::SKETCH_ERROR;
 use serde::Serialize;
 use sluice_sinks::lake::Lake;
+use std::time::Instant;
 
 /// The newest events that models are compared over, about, unless all are asked for.
-const QUICK_ROWS: u64 = 2_000_000;
+const QUICK_ROWS: u64 = 1_000_000;
 /// How often the ledger is looked at while commits come in between.
 const LOOKS: usize = 5;
 
@@ -80,6 +81,7 @@ pub(crate) fn run(config: &Config, deep: bool, json: bool) -> Result<bool> {
     let mut context = query::session(config, &runtime)?;
     let has_bronze = runtime.block_on(context.table("bronze.events")).is_ok();
     if has_bronze {
+        let began = Instant::now();
         for _ in 0..LOOKS {
             runtime.block_on(ledger::check(&context, &marks, &mut report))?;
             let now = Marks::read(config, &lake)?;
@@ -92,6 +94,8 @@ pub(crate) fn run(config: &Config, deep: bool, json: bool) -> Result<bool> {
             report = Report { deep, ..Report::default() };
         }
         let ledgers = &report.partitions;
+        let rows: i64 = ledgers.iter().map(|l| l.bronze + l.undecodable + l.silver).sum();
+        tracing::info!(rows, seconds = began.elapsed().as_secs_f64(), "ledger read");
         let is_counted = ledgers.iter().all(|l| l.duplicates == 0 || l.duplicates_counted.is_some());
         // A lake from before the workers counted; where days were dropped, first ones may be among them.
         let is_whole =

@@ -3,7 +3,7 @@
 use super::KeptTable;
 use crate::lake::{LakeError, table::counter_app};
 use arrow::{
-    array::{ArrayRef, AsArray},
+    array::{ArrayRef, AsArray, Int64Array},
     compute::cast,
     datatypes::{DataType, Int64Type, TimeUnit},
 };
@@ -129,25 +129,33 @@ impl KeptTable {
     pub fn newest_rows_from(&self, column: &str, rows: u64) -> Result<Option<i64>, LakeError> {
         let failed = self.error("read statistics");
         let files = self.table.snapshot().and_then(|state| state.add_actions_table(true)).map_err(&failed)?;
-        let of_files = |name: &str| files.column_by_name(name).cloned();
-        let (Some(counts), Some(newest)) = (of_files("num_records"), of_files(&format!("max.{column}"))) else {
+        let time = |name: &str| -> Result<Option<Int64Array>, LakeError> {
+            let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|e| failed(e.into()));
+            let Some(array) = files.column_by_name(name) else { return Ok(None) };
+            let array = match name {
+                "num_records" => array.clone(),
+                _ => cast(array, &DataType::Timestamp(TimeUnit::Millisecond, None))?,
+            };
+            Ok(Some(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
+        };
+        let (oldest, newest) = (time(&format!("min.{column}"))?, time(&format!("max.{column}"))?);
+        let (Some(counts), Some(oldest), Some(newest)) = (time("num_records")?, oldest, newest) else {
             return Ok(None);
         };
-        let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|e| failed(e.into()));
-        let counts = cast(&counts, &DataType::Int64)?;
-        let newest = cast(&cast(&newest, &DataType::Timestamp(TimeUnit::Millisecond, None))?, &DataType::Int64)?;
-        let (counts, newest) = (counts.as_primitive::<Int64Type>(), newest.as_primitive::<Int64Type>());
-        let mut by_time: Vec<(i64, u64)> = newest
+        let mut by_time: Vec<(i64, i64, u64)> = newest
             .values()
             .iter()
+            .zip(oldest.values())
             .zip(counts.values())
-            .map(|(time, n)| (*time, u64::try_from(*n).unwrap_or(0)))
+            .map(|((newest, oldest), n)| (*newest, *oldest, u64::try_from(*n).unwrap_or(0)))
             .collect();
         by_time.sort_unstable_by(|a, b| b.cmp(a));
         let mut sum = 0;
-        for (newest, count) in by_time {
-            if sum >= rows {
-                return Ok(Some(newest));
+        for (newest, oldest, count) in by_time {
+            if sum + count > rows {
+                // Rows lie evenly in a file, more or less.
+                let share = (rows - sum) as f64 / count as f64;
+                return Ok(Some(newest - ((newest - oldest) as f64 * share) as i64));
             }
             sum += count;
         }
