@@ -180,7 +180,7 @@ enum Produce {
         #[arg(long, default_value_t = 2_000)]
         products: u32,
         /// Day of the first purchases.
-        #[arg(long, default_value = "2026-01-01")]
+        #[arg(long, default_value = "2025-01-01")]
         first_day: chrono::NaiveDate,
         /// Days with purchases.
         #[arg(long, default_value_t = 365)]

@@ -207,7 +207,7 @@ fn a_table_follows_the_columns_of_another_version_and_old_files_stay_readable() 
     let mut fixed = spec(&[("name", DataType::Utf8, false), ("more", DataType::Utf8, true)]);
     fixed.follows = false;
     let refused = place.lake.table(fixed).err().unwrap().to_string();
-    assert!(refused.contains("column more is missing in the table and a string now"), "{refused}");
+    assert!(refused.contains("column added is a string in the table and missing now"), "{refused}");
     // What would change old rows is refused, and named.
     let wrong = spec(&[("name", DataType::Int64, false)]);
     let refused = place.lake.table(wrong).err().unwrap().to_string();
