@@ -94,11 +94,19 @@ fn die_at_each_step(events: u32, settings: impl Fn(usize) -> Vec<String>) {
     let expected = undisturbed.digest(&all_rows);
     assert!(undisturbed.number("SELECT count(*) FROM bronze.dead_letters") > 40);
     for (number, point) in fault_points().into_iter().enumerate() {
-        let settings = settings(number);
-        let disturbed = Sluice::with(&settings.iter().map(String::as_str).collect::<Vec<_>>());
-        let died = replay(&disturbed, &file).env("SLUICE_FAULT_POINT", &point).output().unwrap();
-        let said = String::from_utf8_lossy(&died.stderr).into_owned();
-        assert!(!died.status.success() && said.contains("fault point"), "{point} was not reached:\n{said}");
+        let die_at = |point: &str, place: usize| {
+            let settings = settings(place);
+            let disturbed = Sluice::with(&settings.iter().map(String::as_str).collect::<Vec<_>>());
+            let died = replay(&disturbed, &file).env("SLUICE_FAULT_POINT", point).output().unwrap();
+            let said = String::from_utf8_lossy(&died.stderr).into_owned();
+            match !died.status.success() && said.contains("fault point") {
+                true => Ok(disturbed),
+                false => Err(said),
+            }
+        };
+        // A machine may be so fast that all is committed at once.
+        let died = die_at(&point, 2 * number).or_else(|_| die_at(point.trim_end_matches("#2"), 2 * number + 1));
+        let disturbed = died.unwrap_or_else(|said| panic!("{point} was not reached:\n{said}"));
         let went_on = replay(&disturbed, &file).output().unwrap();
         assert!(went_on.status.success(), "{point}:\n{}", String::from_utf8_lossy(&went_on.stderr));
         assert_eq!(disturbed.digest(&all_rows), expected, "{point}");
