@@ -157,7 +157,7 @@ fn look_after(
     }
     let rules = Rules::from(config);
     let goes_on = || !stop.load(Ordering::Acquire);
-    for (day, shape) in table.shape()?.days {
+    for (day, shape) in table.days()? {
         let Some(merge) = merge_for(&shape, &rules, now).filter(|_| goes_on()) else { continue };
         let done = table.compact(&day, merge, goes_on)?;
         metrics.add(Metric::FilesCompacted, &[&name], done.removed);
@@ -170,13 +170,15 @@ fn look_after(
     }
     if vacuums {
         let vacuumed = table.vacuum(config.maintain.vacuum_after, false)?;
-        metrics.add(Metric::FilesVacuumed, &[&name], vacuumed.files.len() as u64);
+        metrics.add(Metric::FilesVacuumed, &[&name], vacuumed.len() as u64);
     }
     table.refresh()?;
-    if vacuums || table.shape()?.log_tail >= LOG_TAIL_MAX {
+    let mut shape = table.shape()?;
+    if vacuums || shape.log_tail >= LOG_TAIL_MAX {
         table.trim_log(LOG_TAIL_MAX, config.maintain.log_retention)?;
+        shape = table.shape()?;
     }
-    show(&name, &table.shape()?, metrics);
+    show(&name, &shape, metrics);
     Ok(())
 }
 

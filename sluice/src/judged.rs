@@ -135,8 +135,7 @@ fn read(
     if committed.is_none_or(|upto| upto < from.get()) {
         return Ok(Vec::new());
     }
-    let tables = pipeline.lake.existing(bucket, "")?;
-    let (_, table) = tables.into_iter().find(|(name, _)| *name == path).context("the table is gone")?;
+    let table = pipeline.lake.find(bucket, &path)?.context("the table is gone")?;
     runtime.block_on(async {
         let context = SessionContext::new();
         table.update_datafusion_session(&context.state())?;

@@ -146,7 +146,7 @@ fn compact(config: &Config, tables: Vec<KeptTable>, due: bool) -> Result<()> {
     let rules = Rules::from(&config.lake);
     for mut table in tables {
         let mut sum = Compacted::default();
-        for (day, shape) in table.shape()?.days {
+        for (day, shape) in table.days()? {
             let merge = if due { merge_for(&shape, &rules, now_millis()) } else { Some(Merge::Full(rules.full_bytes)) };
             let Some(merge) = merge.filter(|_| shape.sizes.len() > 1) else { continue };
             let done = table.compact(&day, merge, || true)?;
@@ -195,7 +195,7 @@ fn vacuum(tables: Vec<KeptTable>, after: Duration, log_kept: Duration, dry_run: 
         let vacuumed = table.vacuum(after, dry_run)?;
         let log_files = if dry_run { 0 } else { table.trim_log(1, log_kept)? };
         let deed = if dry_run { "would remove" } else { "removed" };
-        println!("{:<24} {deed} {} files, and {log_files} of its log", table.name, vacuumed.files.len());
+        println!("{:<24} {deed} {} files, and {log_files} of its log", table.name, vacuumed.len());
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `sluice load`: the batch files of a shop, `clients.csv` and `achats.csv`, into bronze and silver.
 //!
-//! Every step may be done again: bronze and the dead letters know by its hash whether they have a file, silver compares
-//! rows. So a load that was killed is simply begun anew.
+//! Every step may be done again: all tables know by its hash whether they have a file. So a load that was killed is simply
+//! begun anew.
 
 use crate::{
     Config, WrongUse,
@@ -300,7 +300,7 @@ pub(crate) fn load(
     match kind {
         Kind::Clients => into_lake(lake, kind, hash, name, ClientsReader::new(reader, input)?, at_least, told),
         Kind::Achats => {
-            let known = runtime.block_on(known_customers(lake))?;
+            let known = known_customers(lake, runtime)?;
             if known.is_empty() {
                 bail!("{name}: no customers are known, and an order needs its customer: load clients.csv first");
             }
@@ -310,20 +310,20 @@ pub(crate) fn load(
 }
 
 /// The ids of silver.customers.
-async fn known_customers(lake: &Lake) -> Result<IdSet> {
+fn known_customers(lake: &Lake, runtime: &tokio::runtime::Handle) -> Result<IdSet> {
     let mut known = IdSet::default();
-    let lake = lake.clone();
-    let tables = tokio::task::spawn_blocking(move || lake.existing(Bucket::Silver, "")).await??;
-    let Some((_, table)) = tables.into_iter().find(|(name, _)| name == "customers") else { return Ok(known) };
-    let context = SessionContext::new();
-    table.update_datafusion_session(&context.state())?;
-    context.register_table("customers", Arc::new(table.table_provider().build().await?))?;
-    let mut ids = context.sql("SELECT customer_id FROM customers").await?.execute_stream().await?;
-    while let Some(batch) = ids.try_next().await? {
-        let texts = cast(batch.column(0), &DataType::Utf8)?;
-        known.extend(texts.as_string::<i32>().iter().flatten());
-    }
-    Ok(known)
+    let Some(table) = lake.find(Bucket::Silver, "customers")? else { return Ok(known) };
+    runtime.block_on(async {
+        let context = SessionContext::new();
+        table.update_datafusion_session(&context.state())?;
+        let customers = context.read_table(Arc::new(table.table_provider().build().await?))?;
+        let mut ids = customers.select_columns(&["customer_id"])?.execute_stream().await?;
+        while let Some(batch) = ids.try_next().await? {
+            let texts = cast(batch.column(0), &DataType::Utf8)?;
+            known.extend(texts.as_string::<i32>().iter().flatten());
+        }
+        Ok(known)
+    })
 }
 
 /// A table that a file is appended to, unless it has the file.

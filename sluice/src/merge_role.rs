@@ -303,12 +303,13 @@ impl MergeLoop {
 
     /// Shows models that read another one's rows what that one's table has of windows that are not sealed.
     fn recount(&self, merger: &mut Merger) -> Result<()> {
-        let tables = self.pipeline.lake.existing(Bucket::Gold, "live")?;
         for needs in merger.needs_rows() {
             let models = merger.models().clone();
             let (upstream, root) = (&models[needs.upstream], &models[needs.root]);
-            let Some((_, table)) = tables.iter().find(|(name, _)| *name == upstream.name && self.is_mine(&root.name))
-            else {
+            if !self.is_mine(&root.name) {
+                continue;
+            }
+            let Some(table) = self.pipeline.lake.find(Bucket::Gold, &format!("live/{}", upstream.name))? else {
                 continue;
             };
             let schema = upstream.pane_schema().clone();

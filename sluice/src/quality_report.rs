@@ -57,8 +57,7 @@ impl LakeQuality {
             return Ok(report.clone());
         }
         if read.table.is_none() {
-            let tables = self.lake.existing(Bucket::Silver, "").context("look for silver.quality")?;
-            read.table = tables.into_iter().find_map(|(name, table)| (name == "quality").then_some(table));
+            read.table = self.lake.find(Bucket::Silver, "quality").context("look for silver.quality")?;
         }
         let report = match &mut read.table {
             None => QualityReport::default(),

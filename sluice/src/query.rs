@@ -10,7 +10,7 @@ use datafusion::{
     logical_expr::not,
     prelude::{SessionConfig, col},
 };
-use sluice_sinks::lake::{Bucket, Lake};
+use sluice_sinks::lake::{Lake, SCHEMAS};
 use sluice_stream_processor::register_batch_functions;
 use std::{io::Write, sync::Arc};
 
@@ -33,12 +33,7 @@ pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Res
         SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
     register_batch_functions(&context);
     let catalog = context.catalog("datafusion").context("the session has a catalog")?;
-    for (schema, bucket, below) in [
-        ("bronze", Bucket::Bronze, ""),
-        ("silver", Bucket::Silver, ""),
-        ("gold", Bucket::Gold, ""),
-        ("live", Bucket::Gold, "live"),
-    ] {
+    for (schema, bucket, below) in SCHEMAS {
         catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         for (name, table) in lake.existing(bucket, below)? {
             table.update_datafusion_session(&context.state())?;

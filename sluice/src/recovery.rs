@@ -147,8 +147,7 @@ pub(crate) fn recover(
                 upto,
                 "no checkpoint can be used, and the log has begun to forget: rebuilding from bronze"
             );
-            let tables = pipeline.lake.existing(Bucket::Bronze, "")?;
-            let (_, bronze) = tables.into_iter().find(|(name, _)| name == "events").context("bronze.events is gone")?;
+            let bronze = pipeline.lake.find(Bucket::Bronze, "events")?.context("bronze.events is gone")?;
             let judged = Judged::read(pipeline, partition, Offset::new(0), runtime)?;
             let rows = runtime.block_on(rebuild(pipeline, bronze, (partition, upto), &judged, &mut worker))?;
             if upto + 1 < facts.log_start {

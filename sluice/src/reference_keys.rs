@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use datafusion::{execution::context::SessionContext, prelude::ident};
 use futures::StreamExt;
 use sluice_quality::{KeySet, Reference};
-use sluice_sinks::lake::{Bucket, DeltaTable, Lake};
+use sluice_sinks::lake::{Lake, SCHEMAS};
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -75,17 +75,12 @@ fn read(
     reference: &Reference,
     known: Option<u64>,
 ) -> Result<Option<(Option<u64>, KeySet)>> {
-    let (bucket, below) = match reference.schema.as_str() {
-        "bronze" => (Bucket::Bronze, ""),
-        "silver" => (Bucket::Silver, ""),
-        "gold" => (Bucket::Gold, ""),
-        "live" => (Bucket::Gold, "live"),
-        other => bail!("there is no schema '{other}'; there are bronze, silver, gold, live"),
+    let Some((_, bucket, below)) = SCHEMAS.into_iter().find(|(name, ..)| *name == reference.schema) else {
+        bail!("there is no schema '{}'; there are bronze, silver, gold, live", reference.schema);
     };
-    let tables = lake.existing(bucket, below)?;
-    let table: DeltaTable = tables
-        .into_iter()
-        .find_map(|(name, table)| (name == reference.table).then_some(table))
+    let path = format!("{below}/{}", reference.table);
+    let table = lake
+        .find(bucket, path.trim_start_matches('/'))?
         .with_context(|| format!("there is no table {}.{} yet", reference.schema, reference.table))?;
     let version = table.version();
     if version.is_some() && version == known {

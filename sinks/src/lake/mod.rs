@@ -19,7 +19,7 @@ pub use fault_point::fault_point;
 pub use location::{Bucket, Location};
 pub use maintain::{
     Commit, Compacted, DayShape, Erasure, Forgotten, KeptTable, Merge, Retained, Rules, SIZE_CLASSES, TableShape,
-    Vacuumed, erasures_schema, merge_for, retained_app,
+    erasures_schema, merge_for,
 };
 pub use parquet_layout::writer_properties;
 pub use sources::SourceFile;
@@ -30,6 +30,14 @@ pub use deltalake::DeltaTable;
 use deltalake::DeltaTableBuilder;
 use object_store::ObjectStoreExt as _;
 use std::sync::Arc;
+
+/// Where the tables of each schema of SQL are: its name, the bucket, and the folder in it (empty: the bucket itself).
+pub const SCHEMAS: [(&str, Bucket, &str); 4] = [
+    ("bronze", Bucket::Bronze, ""),
+    ("silver", Bucket::Silver, ""),
+    ("gold", Bucket::Gold, ""),
+    ("live", Bucket::Gold, "live"),
+];
 
 /// The lake as a whole.
 #[derive(Clone)]
@@ -65,32 +73,47 @@ impl Lake {
     ///
     /// # Errors
     /// When the bucket cannot be listed or a table's log cannot be read.
-    pub fn existing(&self, bucket: Bucket, below: &str) -> Result<Vec<(String, deltalake::DeltaTable)>, LakeError> {
+    pub fn existing(&self, bucket: Bucket, below: &str) -> Result<Vec<(String, DeltaTable)>, LakeError> {
         let root = self.location(bucket, below)?;
         let fail = |message: String| LakeError::Place { table: bucket.as_str().to_owned(), message };
         self.runtime.block_on(async {
             let listing = root.store.list_with_delimiter(Some(&root.prefix)).await.map_err(|e| fail(e.to_string()))?;
             let mut tables = Vec::new();
             for folder in listing.common_prefixes {
-                let Some(name) = folder.filename().map(str::to_owned) else { continue };
-                let log = folder.clone().join("_delta_log");
-                // The oldest commits go when a checkpoint stands for them.
-                let marks = ["00000000000000000000.json", "_last_checkpoint"].map(|file| log.clone().join(file));
-                let is_table =
-                    async { root.store.head(&marks[0]).await.is_ok() || root.store.head(&marks[1]).await.is_ok() };
-                if name.starts_with(['_', '.']) || !is_table.await {
-                    continue;
+                let Some(name) = folder.filename().filter(|name| !name.starts_with(['_', '.'])) else { continue };
+                let path = format!("{below}/{name}");
+                if let Some(table) = self.load(bucket, path.trim_start_matches('/')).await? {
+                    tables.push((name.to_owned(), table));
                 }
-                let place = self.location(bucket, format!("{below}/{name}").trim_start_matches('/'))?;
-                let table = DeltaTableBuilder::from_url(place.url.clone())
-                    .map_err(|e| fail(e.to_string()))?
-                    .with_storage_backend(place.store.clone(), place.url.clone())
-                    .load()
-                    .await
-                    .map_err(|e| fail(format!("{name}: {e}")))?;
-                tables.push((name, table));
             }
             Ok(tables)
         })
+    }
+
+    /// The Delta table at a path of a bucket, for reading; none when there is none yet.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn find(&self, bucket: Bucket, path: &str) -> Result<Option<DeltaTable>, LakeError> {
+        self.runtime.block_on(self.load(bucket, path))
+    }
+
+    async fn load(&self, bucket: Bucket, path: &str) -> Result<Option<DeltaTable>, LakeError> {
+        // The folder of a table that is not there is not made.
+        let root = self.location(bucket, "")?;
+        let log = path.split('/').fold(root.prefix.clone(), |at, part| at.join(part)).join("_delta_log");
+        // The oldest commits go when a checkpoint stands for them.
+        let marks = ["00000000000000000000.json", "_last_checkpoint"].map(|file| log.clone().join(file));
+        if root.store.head(&marks[0]).await.is_err() && root.store.head(&marks[1]).await.is_err() {
+            return Ok(None);
+        }
+        let place = self.location(bucket, path)?;
+        let fail = |e: deltalake::DeltaTableError| LakeError::Place {
+            table: bucket.as_str().to_owned(),
+            message: format!("{path}: {e}"),
+        };
+        let table = DeltaTableBuilder::from_url(place.url.clone()).map_err(fail)?;
+        let table = table.with_storage_backend(place.store.clone(), place.url.clone()).load().await.map_err(fail)?;
+        Ok(Some(table))
     }
 }

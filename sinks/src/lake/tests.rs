@@ -244,8 +244,8 @@ fn merging_dropping_and_removing_keep_what_is_committed() {
         table.compact("2024-10-04", Merge::Full(1 << 30), || true).unwrap();
         assert_eq!(table.shape().unwrap().version, version);
         let removed = table.vacuum(std::time::Duration::ZERO, true).unwrap();
-        assert_eq!(removed.files.len(), 12);
-        assert_eq!(table.vacuum(std::time::Duration::ZERO, false).unwrap().files.len(), 12);
+        assert_eq!(removed.len(), 12);
+        assert_eq!(table.vacuum(std::time::Duration::ZERO, false).unwrap().len(), 12);
         let week = std::time::Duration::from_secs(7 * 86_400);
         assert_eq!(table.trim_log(1, week).unwrap(), 0, "the log is young");
         assert_eq!(table.shape().unwrap().log_tail, 0);

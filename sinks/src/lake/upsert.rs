@@ -91,7 +91,7 @@ impl Lake {
         let Staging { file, writer, schema, table: name } = staged;
         writer.close().map_err(|e| LakeError::Place { table: name.clone(), message: e.to_string() })?;
         let table = self.table(spec)?.into_delta();
-        let mut table = KeptTable { name, table, config: self.config.clone(), runtime: self.runtime.clone() };
+        let mut table = self.kept(name, table);
         let path = file.path().to_string_lossy().into_owned();
         table.insist("upsert", |table| {
             let is_known = table.mark(app).map_err(|e| DeltaTableError::Generic(e.to_string()))?.is_some();

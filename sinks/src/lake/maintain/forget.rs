@@ -10,7 +10,7 @@ use super::{
 };
 use crate::lake::LakeError;
 use arrow::{
-    array::{ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, StringArray, new_null_array},
     compute::{cast, filter, kernels::zip::zip, max, or},
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
     error::ArrowError,
@@ -109,26 +109,29 @@ impl Eraser<'_> {
             return Ok(batch.clone());
         }
         let schema = batch.schema();
-        let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
-            let name = field.name().as_str();
-            let instead: ArrayRef = if Some(name) == self.id {
-                constant(self.pseudonym, batch.num_rows())
-            } else if self.id.is_some() && LINKED.contains(&name) {
-                self.renamed(column)?
-            } else if self.id.is_none() && name == "message" {
-                constant("erased", batch.num_rows())
-            } else if if self.id.is_some() { PERSONAL.contains(&name) } else { RAW.contains(&name) } {
-                match field.is_nullable() {
-                    true => new_null_array(field.data_type(), batch.num_rows()),
-                    false => constant("", batch.num_rows()),
-                }
-            } else {
-                return Ok(column.clone());
-            };
-            zip(&rows, &cast(&instead, field.data_type())?, column)
-        });
+        let columns =
+            schema.fields().iter().zip(batch.columns()).map(|(field, column)| match self.instead(field, column)? {
+                Some(instead) => zip(&rows, &cast(&instead, field.data_type())?, column),
+                None => Ok(column.clone()),
+            });
         let columns = columns.collect::<Result<Vec<_>, ArrowError>>()?;
         RecordBatch::try_new(schema, columns)
+    }
+
+    /// What a column becomes in rows of the person; none: what it was.
+    fn instead(&self, field: &Field, column: &ArrayRef) -> Result<Option<ArrayRef>, ArrowError> {
+        let (name, rows) = (field.name().as_str(), column.len());
+        let nothing = || match field.is_nullable() {
+            true => new_null_array(field.data_type(), rows),
+            false => constant("", rows),
+        };
+        Ok(match self.id {
+            Some(id) if name == id => Some(constant(self.pseudonym, rows)),
+            Some(_) if LINKED.contains(&name) => Some(self.renamed(column)?),
+            Some(_) => PERSONAL.contains(&name).then(nothing),
+            None if name == "message" => Some(constant("erased", rows)),
+            None => RAW.contains(&name).then(nothing),
+        })
     }
 
     /// Two of one name stay two of one name; which, only who knows the pseudonym and the old name could compute.
@@ -165,7 +168,7 @@ impl KeptTable {
         let eraser = Eraser { customer, pseudonym, id };
         loop {
             let (mut is_clean, mut known) = (true, 0);
-            for day in self.shape()?.days.into_keys() {
+            for day in self.days()?.into_keys() {
                 for file in self.files_of(&day)? {
                     let files = std::slice::from_ref(&file);
                     let (rows, done) = self.count(files, &eraser)?;
@@ -199,7 +202,7 @@ impl KeptTable {
     pub fn newest_of(&self, customer: &str, time: &str) -> Result<Option<i64>, LakeError> {
         let eraser = Eraser { customer, pseudonym: "", id: Some(CUSTOMER[0]) };
         let mut newest = None;
-        for day in self.shape()?.days.into_keys() {
+        for day in self.days()?.into_keys() {
             let files = self.files_of(&day)?;
             self.runtime.block_on(self.read(&files, async |batch| {
                 let rows = eraser.rows(&batch)?;

@@ -16,12 +16,11 @@ pub use compact::{Compacted, Merge, Rules, merge_for};
 pub use erasure::Erasure;
 pub use forget::{Forgotten, erasures_schema};
 pub use history::Commit;
-pub use retain::{Retained, retained_app};
+pub use retain::Retained;
 use rewrite::came_second;
 pub use shape::{DayShape, SIZE_CLASSES, TableShape};
-pub use vacuum::Vacuumed;
 
-use super::{Bucket, Lake, LakeConfig, LakeError};
+use super::{Lake, LakeConfig, LakeError, SCHEMAS};
 use datafusion::{execution::SessionStateBuilder, prelude::SessionContext};
 use deltalake::{
     DeltaTable, DeltaTableError,
@@ -48,18 +47,15 @@ impl Lake {
     /// When a bucket cannot be listed or a table's log cannot be read.
     pub fn kept_tables(&self) -> Result<Vec<KeptTable>, LakeError> {
         let mut tables = Vec::new();
-        for (schema, bucket, below) in [
-            ("bronze", Bucket::Bronze, ""),
-            ("silver", Bucket::Silver, ""),
-            ("gold", Bucket::Gold, ""),
-            ("live", Bucket::Gold, "live"),
-        ] {
-            for (name, table) in self.existing(bucket, below)? {
-                let name = format!("{schema}.{name}");
-                tables.push(KeptTable { name, table, config: self.config.clone(), runtime: self.runtime.clone() });
-            }
+        for (schema, bucket, below) in SCHEMAS {
+            let found = self.existing(bucket, below)?.into_iter();
+            tables.extend(found.map(|(name, table)| self.kept(format!("{schema}.{name}"), table)));
         }
         Ok(tables)
+    }
+
+    pub(super) fn kept(&self, name: String, table: DeltaTable) -> KeptTable {
+        KeptTable { name, table, config: self.config.clone(), runtime: self.runtime.clone() }
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 const MILLIS_A_DAY: i64 = 86_400_000;
 
 /// The application id whose version is the last offset of an input partition that a table has dropped.
-pub fn retained_app(partition: i64) -> String {
+fn retained_app(partition: i64) -> String {
     format!("retained/{partition}")
 }
 
@@ -52,8 +52,7 @@ impl KeptTable {
             return Ok(Retained::default());
         };
         let from = first.format("%Y-%m-%d").to_string();
-        let shape = self.shape()?;
-        let days: Vec<String> = shape.days.keys().filter(|day| **day < from).cloned().collect();
+        let days: Vec<String> = self.days()?.into_keys().filter(|day| *day < from).collect();
         if days.is_empty() {
             return Ok(Retained { from, ..Retained::default() });
         }
@@ -129,14 +128,6 @@ impl KeptTable {
         let log = self.table.log_store();
         let state = self.table.snapshot().map_err(self.error("read log"))?;
         self.runtime.block_on(state.transaction_version(log.as_ref(), app)).map_err(self.error("read txn"))
-    }
-
-    /// Up to where windows of a live model are sealed (milliseconds), as its table says.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub fn sealed_until(&self) -> Result<Option<i64>, LakeError> {
-        self.mark(&format!("sealed/{}", self.name.trim_start_matches("live.")))
     }
 
     /// The last offset that an input partition's rows cover, by its application id (`group/topic/partition`).

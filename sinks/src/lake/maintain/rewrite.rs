@@ -131,7 +131,6 @@ impl KeptTable {
         if let Some(column) = &partition {
             values.insert(column.clone(), partition_value(what.day));
         }
-        // The writer wants the partition column too, and takes it away again.
         let config = WriterConfig::new(
             columns.clone(),
             Vec::new(),
@@ -226,7 +225,7 @@ impl AsyncFileReader for ObjectReader {
 }
 
 /// Whether another commit was first, whatever it did.
-pub(crate) fn came_second(error: &DeltaTableError) -> bool {
+pub(super) fn came_second(error: &DeltaTableError) -> bool {
     matches!(
         error,
         DeltaTableError::VersionAlreadyExists(_)

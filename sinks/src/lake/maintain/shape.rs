@@ -77,25 +77,38 @@ impl KeptTable {
         Ok(state.metadata().partition_columns().first().cloned())
     }
 
-    /// Looks at the files and the log.
+    /// The files, as [`TableShape::days`].
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn days(&self) -> Result<BTreeMap<String, DayShape>, LakeError> {
+        let state = self.table.snapshot().map_err(self.error("read log"))?;
+        let column = self.partition_column()?;
+        let mut days: BTreeMap<String, DayShape> = BTreeMap::new();
+        for file in state.log_data().iter() {
+            let values = file.partition_values_map();
+            let day = column.as_ref().and_then(|c| values.get(c)?.clone()).unwrap_or_default();
+            let day = days.entry(day).or_default();
+            day.sizes.push(u64::try_from(file.size()).unwrap_or(0));
+            day.newest = day.newest.max(file.modification_time());
+        }
+        Ok(days)
+    }
+
+    /// Looks at the files and the log, which it lists.
     ///
     /// # Errors
     /// When the log cannot be read.
     pub fn shape(&self) -> Result<TableShape, LakeError> {
         let state = self.table.snapshot().map_err(self.error("read log"))?;
-        let column = self.partition_column()?;
-        let mut shape = TableShape { version: state.version(), ..TableShape::default() };
-        for file in state.log_data().iter() {
-            let values = file.partition_values_map();
-            let day = column.as_ref().and_then(|c| values.get(c)?.clone()).unwrap_or_default();
-            let day = shape.days.entry(day).or_default();
-            day.sizes.push(u64::try_from(file.size()).unwrap_or(0));
-            day.newest = day.newest.max(file.modification_time());
-            shape.rows += file.num_records().unwrap_or(0) as u64;
-        }
         let log = self.log_length().map_err(self.error("list log"))?;
-        (shape.log_tail, shape.log_files) = (log.tail, log.files);
-        Ok(shape)
+        Ok(TableShape {
+            version: state.version(),
+            rows: state.log_data().iter().map(|file| file.num_records().unwrap_or(0) as u64).sum(),
+            days: self.days()?,
+            log_tail: log.tail,
+            log_files: log.files,
+        })
     }
 
     pub(super) fn log_length(&self) -> Result<LogLength, deltalake::DeltaTableError> {

@@ -8,22 +8,14 @@ use std::time::Duration;
 /// A file of this age without a commit is nobody's: an epoch is over in minutes.
 const ORPHAN_AGE_MIN: Duration = Duration::from_secs(6 * 3_600);
 
-/// What was removed, or would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vacuumed {
-    /// Data files that no version needs: paths in the table.
-    pub files: Vec<String>,
-    /// Files of the log.
-    pub log_files: usize,
-}
-
 impl KeptTable {
     /// Removes the data files that no version of the last `after` needs; when that is a while, those too that a crash left
-    /// without a commit. A file that a worker has just written has no commit yet either, and looks the same.
+    /// without a commit. A file that a worker has just written has no commit yet either, and looks the same. Gives the paths
+    /// of those that were removed, or would be.
     ///
     /// # Errors
     /// When the store or Delta fails.
-    pub fn vacuum(&mut self, after: Duration, dry_run: bool) -> Result<Vacuumed, LakeError> {
+    pub fn vacuum(&mut self, after: Duration, dry_run: bool) -> Result<Vec<String>, LakeError> {
         // What others have committed since must not look like nobody's.
         self.refresh()?;
         let vacuum = self
@@ -37,7 +29,7 @@ impl KeptTable {
             .with_dry_run(dry_run);
         let (table, metrics) = self.runtime.block_on(async { vacuum.await }).map_err(self.error("vacuum"))?;
         self.table = table;
-        Ok(Vacuumed { files: metrics.files_deleted, log_files: 0 })
+        Ok(metrics.files_deleted)
     }
 
     /// Writes a checkpoint of the log when there are `tail` commits since the last one or more, or one that is older than
