@@ -1,6 +1,6 @@
 //! What could not be taken, kept whole.
 
-use crate::LogTime;
+use crate::{LogTime, Records};
 use serde::{Deserialize, Serialize};
 
 /// Where on its way a record was refused.
@@ -160,6 +160,28 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// The letter of a record of a topic: `record` is its place in `records`.
+    pub fn of_record(
+        (stage, reason, message): (Stage, Reason, String),
+        (topic, partition): (&str, i32),
+        records: &Records,
+        record: usize,
+    ) -> Self {
+        let view = records.get(record);
+        Self {
+            stage,
+            reason,
+            message,
+            key: view.key.map(<[u8]>::to_vec),
+            value: view.value.map(<[u8]>::to_vec),
+            headers: (!view.headers.is_empty()).then(|| view.headers.to_vec()),
+            source: topic.to_owned(),
+            partition: Some(partition),
+            position: records.offset(record).get(),
+            log_time: view.time,
+        }
+    }
+
     /// The id of the schema that the value says it was written with, in the Confluent wire format; none when it says
     /// none, or never was a record of a topic.
     pub fn schema_id(&self) -> Option<u32> {

@@ -90,19 +90,8 @@ impl EventDecoder {
         let dead_letters = refused
             .into_iter()
             .map(|(i, Refusal { reason, message })| {
-                let record = records.get(i as usize);
-                DeadLetter {
-                    stage: Stage::Decode,
-                    reason,
-                    message,
-                    key: record.key.map(<[u8]>::to_vec),
-                    value: record.value.map(<[u8]>::to_vec),
-                    headers: (!record.headers.is_empty()).then(|| record.headers.to_vec()),
-                    source: self.topic.clone(),
-                    partition: Some(partition),
-                    position: records.offset(i as usize).get(),
-                    log_time: record.time,
-                }
+                let why = (Stage::Decode, reason, message);
+                DeadLetter::of_record(why, (&self.topic, partition), records, i as usize)
             })
             .collect();
         Ok(Decoded { events, record_of_row, schema_ids, dead_letters })

@@ -79,19 +79,9 @@ impl Judged {
         let (out, kept): (Vec<u32>, Vec<u32>) = decoded.record_of_row.iter().partition(|record| is_out(record));
         decoded.record_of_row = kept;
         for record in out {
-            let view = records.get(record as usize);
-            decoded.dead_letters.push(DeadLetter {
-                stage: Stage::Decode,
-                reason: letter_at(record).map_or(Reason::Malformed, |(_, reason)| *reason),
-                message: MESSAGE.to_owned(),
-                key: view.key.map(<[u8]>::to_vec),
-                value: view.value.map(<[u8]>::to_vec),
-                headers: (!view.headers.is_empty()).then(|| view.headers.to_vec()),
-                source: topic.to_owned(),
-                partition: Some(partition),
-                position: records.offset(record as usize).get(),
-                log_time: view.time,
-            });
+            let reason = letter_at(record).map_or(Reason::Malformed, |(_, reason)| *reason);
+            let why = (Stage::Decode, reason, MESSAGE.to_owned());
+            decoded.dead_letters.push(DeadLetter::of_record(why, (topic, partition), records, record as usize));
         }
         Ok(())
     }

@@ -277,20 +277,9 @@ impl PartitionWorker {
         let mut keep = vec![true; rows];
         for (row, reason, message) in validation.refused {
             keep[row] = false;
-            let record = record_of_row[row] as usize;
-            let view = records.get(record);
-            dead_letters.push(DeadLetter {
-                stage: Stage::Validate,
-                reason,
-                message,
-                key: view.key.map(<[u8]>::to_vec),
-                value: view.value.map(<[u8]>::to_vec),
-                headers: (!view.headers.is_empty()).then(|| view.headers.to_vec()),
-                source: self.topic.clone(),
-                partition: Some(self.partition),
-                position: records.offset(record).get(),
-                log_time: view.time,
-            });
+            let why = (Stage::Validate, reason, message);
+            let place = (&*self.topic, self.partition);
+            dead_letters.push(DeadLetter::of_record(why, place, records, record_of_row[row] as usize));
         }
         let (late, repeated) = self.admit(&events, &mut keep, &mut counts);
         counts.processed = rows as u64 - counts.invalid - counts.duplicate;
