@@ -1,9 +1,8 @@
 //! Records that cannot be events, in the middle of good ones.
 
 use crate::support::Sluice;
-use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
+use sluice_event_log::EventLog;
 use sluice_events::{Event, EventTime, EventType, LogTime, Partition, RecordBuffer, encode_event};
-use std::time::Duration;
 
 const EVENTS_SCHEMA: u32 = 1;
 
@@ -61,14 +60,7 @@ fn each_kind_of_bad_record_is_a_dead_letter_with_its_own_reason_and_the_stream_g
     ];
 
     let sluice = Sluice::with(&["topics.partitions=1"]);
-    let log = EmbeddedLog::open(&EmbeddedConfig {
-        dir: sluice.path("shop/log"),
-        fsync: FsyncPolicy::Interval,
-        fsync_interval: Duration::from_millis(100),
-        retention_age: Duration::ZERO,
-        retention_bytes: 0,
-    })
-    .unwrap();
+    let log = sluice.log();
     log.ensure_topic("events", 1).unwrap();
     let mut records = RecordBuffer::new();
     let mut push = |value: &[u8]| records.push(LogTime::new(now), Some(b"c1"), Some(value), &[("made-by", b"a test")]);

@@ -2,7 +2,7 @@
 
 use crate::support::{Services, Sluice, interrupt, skipped, wait_for};
 use serde_json::Value;
-use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy, KafkaConfig, KafkaLog};
+use sluice_event_log::{EventLog, KafkaConfig, KafkaLog};
 use sluice_events::{Event, EventTime, EventType, LogTime, Partition, RecordBuffer, encode_event};
 use std::{
     collections::BTreeMap,
@@ -49,14 +49,7 @@ fn purchase(id: &str, event_time: i64, quantity: i32, category: &str) -> Vec<u8>
 
 /// Puts records into a topic of two partitions: all of them into the second one.
 fn put(sluice: &Sluice, values: &[Vec<u8>]) {
-    let log = EmbeddedLog::open(&EmbeddedConfig {
-        dir: sluice.path("shop/log"),
-        fsync: FsyncPolicy::Interval,
-        fsync_interval: Duration::from_millis(100),
-        retention_age: Duration::ZERO,
-        retention_bytes: 0,
-    })
-    .unwrap();
+    let log = sluice.log();
     log.ensure_topic("events", 2).unwrap();
     let mut records = RecordBuffer::new();
     for value in values {

@@ -1,9 +1,9 @@
 //! A topic of JSON events gives the tables that a topic of Avro events gives.
 
 use crate::support::Sluice;
-use sluice_event_log::{EmbeddedConfig, EmbeddedLog, EventLog, FsyncPolicy};
+use sluice_event_log::EventLog;
 use sluice_events::{LogTime, Partition, RecordBuffer};
-use std::{fmt::Write, time::Duration};
+use std::fmt::Write;
 
 const JSON: &str = "topics.events_format=json";
 const ACTIVITY: &str =
@@ -73,14 +73,7 @@ fn a_foreign_producer_s_json_is_taken_and_what_is_wrong_with_it_is_told() {
         ("missing_product_id", good("n").replace(r#""product_id": 17"#, r#""product_id": null"#)),
     ];
     let sluice = Sluice::with(&[JSON, "topics.partitions=1"]);
-    let log = EmbeddedLog::open(&EmbeddedConfig {
-        dir: sluice.path("shop/log"),
-        fsync: FsyncPolicy::Interval,
-        fsync_interval: Duration::from_millis(100),
-        retention_age: Duration::ZERO,
-        retention_bytes: 0,
-    })
-    .unwrap();
+    let log = sluice.log();
     log.ensure_topic("events", 1).unwrap();
     let mut records = RecordBuffer::new();
     for (i, (_, value)) in bad.iter().enumerate() {

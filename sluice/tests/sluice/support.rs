@@ -1,6 +1,7 @@
 //! A sluice in a folder of its own.
 
 use serde_json::Value;
+use sluice_event_log::{EmbeddedConfig, EmbeddedLog, FsyncPolicy};
 use std::{
     hash::{DefaultHasher, Hasher},
     io::{BufRead, BufReader},
@@ -35,6 +36,18 @@ impl Sluice {
 
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Its embedded log, while no process has it.
+    pub fn log(&self) -> EmbeddedLog {
+        let config = EmbeddedConfig {
+            dir: self.path("shop/log"),
+            fsync: FsyncPolicy::Interval,
+            fsync_interval: Duration::from_millis(100),
+            retention_age: Duration::ZERO,
+            retention_bytes: 0,
+        };
+        EmbeddedLog::open(&config).unwrap()
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
