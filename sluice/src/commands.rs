@@ -245,14 +245,13 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Serve => roles::serve(&config)?,
         Command::Query { sql, format } => query::run(&config, &sql, format)?,
         Command::Verify { deep, json } => {
-            return Ok(if verify::run(&config, deep, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(verdict(verify::run(&config, deep, json)?));
         }
         Command::Quality { html, json, strict } => {
-            let good = quality_report::run(&config, html.as_deref(), json, strict)?;
-            return Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(verdict(quality_report::run(&config, html.as_deref(), json, strict)?));
         }
         Command::Doctor { json } => {
-            return Ok(if doctor::run(config, json)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(verdict(doctor::run(config, json)?));
         }
         Command::Dlq(command) => return dlq::run(&config, command),
         Command::Load { files, json } => load::run(&config, &files, json)?,
@@ -261,6 +260,11 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         Command::Config(ConfigCommand::Check) => println!("the settings are good"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// 0 when what was checked holds, else 1.
+pub(crate) fn verdict(holds: bool) -> ExitCode {
+    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn existing(file: PathBuf) -> Result<PathBuf> {
@@ -297,7 +301,7 @@ fn show_models(config: &Config, command: Models) -> Result<ExitCode> {
                     Some((_, why)) => println!("{:<16} REFUSED  {place}{why}", text.name),
                 }
             }
-            return Ok(if wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(verdict(wrong.is_empty()));
         }
         Models::List => {
             let texts = models::texts(config)?;

@@ -1,6 +1,10 @@
 //! `sluice lake`: looking at the tables, and looking after them by hand.
 
-use crate::{Config, WrongUse, lake_tables::erasures, pipeline::now_millis};
+use crate::{
+    Config, WrongUse,
+    lake_tables::{SILVER_EVENTS, erasures},
+    pipeline::now_millis,
+};
 use anyhow::{Context, Result, bail};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use clap::{Args, Subcommand};
@@ -272,9 +276,7 @@ fn open_until(
     runtime: &tokio::runtime::Runtime,
     customer: &str,
 ) -> Result<Option<chrono::DateTime<chrono::Utc>>> {
-    let Some(silver) = lake.kept_tables()?.into_iter().find(|table| table.name == "silver.events") else {
-        return Ok(None);
-    };
+    let Some(silver) = lake.kept_table(SILVER_EVENTS)? else { return Ok(None) };
     let Some(newest) = silver.newest_of(customer, "event_time")? else { return Ok(None) };
     let models = crate::models::compile(config)?;
     let over = models.iter().filter(|model| model.upstream.is_none()).map(|model| model.open_until(newest)).max();

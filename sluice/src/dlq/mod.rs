@@ -18,7 +18,7 @@ mod show;
 mod tail;
 mod trial;
 
-use crate::{Config, query::Format};
+use crate::{Config, commands::verdict, query::Format};
 use anyhow::Result;
 use clap::Subcommand;
 use letters::Filters;
@@ -75,7 +75,7 @@ pub(crate) fn run(config: &Config, command: DlqCommand) -> Result<ExitCode> {
         DlqCommand::Replay { letters, filters, all, dry_run, json } => {
             let which = replay::Which { names: letters, filters, all };
             let all_went = replay::run(config, &which, dry_run, json)?;
-            return Ok(if all_went { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            return Ok(verdict(all_went));
         }
     }
     Ok(ExitCode::SUCCESS)

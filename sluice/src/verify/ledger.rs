@@ -4,7 +4,7 @@
 use super::{PartitionLedger, Report};
 use crate::{
     Config,
-    lake_tables::SILVER_EVENTS,
+    lake_tables::{BRONZE_EVENTS, SILVER_EVENTS},
     offsets::{OffsetReader, Offsets},
 };
 use anyhow::Result;
@@ -235,13 +235,18 @@ impl Marks {
         let tables = lake.kept_tables()?;
         let named = |name: &str| tables.iter().find(|table| table.name == name);
         let bronze: Vec<&KeptTable> =
-            ["bronze.events", "bronze.dead_letters"].iter().filter_map(|name| named(name)).collect();
+            [BRONZE_EVENTS, "bronze.dead_letters"].iter().filter_map(|name| named(name)).collect();
         for table in &tables {
             if let Some(from) = table.retained_from()? {
                 marks.kept_from.insert(table.name.clone(), from);
             }
         }
-        for partition in 0..config.topics.partitions.max(PARTITIONS_LOOKED_AT) as i32 {
+        // Each question reads a table's log: only of partitions that there are.
+        let mut last = -1;
+        for table in bronze.iter().copied().chain(named(SILVER_EVENTS)) {
+            last = table.largest("_partition")?.map_or(last, |partition| partition.max(last));
+        }
+        for partition in 0..=last as i32 {
             for table in &bronze {
                 if let Some(upto) = table.retained_upto(i64::from(partition))? {
                     let known = marks.retained.entry(partition).or_insert(upto);
@@ -249,10 +254,10 @@ impl Marks {
                 }
             }
             let app = format!("{}/{}/{partition}", config.process.group, config.topics.events);
-            if let Some(upto) = named("bronze.events").map(|table| table.covered(&app)).transpose()?.flatten() {
+            if let Some(upto) = named(BRONZE_EVENTS).map(|table| table.covered(&app)).transpose()?.flatten() {
                 marks.bronze.insert(partition, upto);
             }
-            if let Some(silver) = named("silver.events") {
+            if let Some(silver) = named(SILVER_EVENTS) {
                 if let Some(upto) = silver.covered(&app)? {
                     marks.silver.insert(partition, upto);
                 }
@@ -264,9 +269,6 @@ impl Marks {
         Ok(marks)
     }
 }
-
-/// The topic may have more partitions than this sluice would make.
-const PARTITIONS_LOOKED_AT: u32 = 64;
 
 /// Compares with the log's end offsets, when the log can be read beside what may be running.
 pub(super) fn compare_with_log(config: &Config, report: &mut Report) {

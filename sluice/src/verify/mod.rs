@@ -136,8 +136,7 @@ pub(crate) fn run(config: &Config, deep: bool, json: bool) -> Result<bool> {
 
 /// The event time from which on silver has about [`QUICK_ROWS`] rows; none when it has no more than that.
 fn newest_events_from(lake: &Lake) -> Result<Option<i64>> {
-    let tables = lake.kept_tables()?;
-    let Some(silver) = tables.iter().find(|table| table.name == "silver.events") else { return Ok(None) };
+    let Some(silver) = lake.kept_table(SILVER_EVENTS)? else { return Ok(None) };
     Ok(silver.newest_rows_from("event_time", QUICK_ROWS)?)
 }
 

@@ -54,6 +54,19 @@ impl Lake {
         Ok(tables)
     }
 
+    /// The table of this name; none when there is none yet.
+    ///
+    /// # Errors
+    /// When its log cannot be read.
+    pub fn kept_table(&self, name: &str) -> Result<Option<KeptTable>, LakeError> {
+        let place = |(schema, bucket, below): (&str, _, &str)| {
+            let path = format!("{below}/{}", name.strip_prefix(schema)?.strip_prefix('.')?);
+            Some((bucket, path.trim_start_matches('/').to_owned()))
+        };
+        let Some((bucket, path)) = SCHEMAS.into_iter().find_map(place) else { return Ok(None) };
+        Ok(self.find(bucket, &path)?.map(|table| self.kept(name.to_owned(), table)))
+    }
+
     pub(super) fn kept(&self, name: String, table: DeltaTable) -> KeptTable {
         KeptTable { name, table, config: self.config.clone(), runtime: self.runtime.clone() }
     }

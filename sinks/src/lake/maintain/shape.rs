@@ -4,7 +4,7 @@ use super::KeptTable;
 use crate::lake::{LakeError, table::counter_app};
 use arrow::{
     array::{ArrayRef, AsArray, Int64Array},
-    compute::cast,
+    compute::{cast, max},
     datatypes::{DataType, Int64Type, TimeUnit},
 };
 use futures::TryStreamExt;
@@ -140,19 +140,10 @@ impl KeptTable {
     /// # Errors
     /// When the log cannot be read.
     pub fn newest_rows_from(&self, column: &str, rows: u64) -> Result<Option<i64>, LakeError> {
-        let failed = self.error("read statistics");
-        let files = self.table.snapshot().and_then(|state| state.add_actions_table(true)).map_err(&failed)?;
-        let time = |name: &str| -> Result<Option<Int64Array>, LakeError> {
-            let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|e| failed(e.into()));
-            let Some(array) = files.column_by_name(name) else { return Ok(None) };
-            let array = match name {
-                "num_records" => array.clone(),
-                _ => cast(array, &DataType::Timestamp(TimeUnit::Millisecond, None))?,
-            };
-            Ok(Some(cast(&array, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
-        };
-        let (oldest, newest) = (time(&format!("min.{column}"))?, time(&format!("max.{column}"))?);
-        let (Some(counts), Some(oldest), Some(newest)) = (time("num_records")?, oldest, newest) else {
+        let time = DataType::Timestamp(TimeUnit::Millisecond, None);
+        let of_column = |what: &str| self.statistics(&format!("{what}.{column}"), &time);
+        let counts = self.statistics("num_records", &DataType::Int64)?;
+        let (Some(counts), Some(oldest), Some(newest)) = (counts, of_column("min")?, of_column("max")?) else {
             return Ok(None);
         };
         let mut by_time: Vec<(i64, i64, u64)> = newest
@@ -173,6 +164,23 @@ impl KeptTable {
             sum += count;
         }
         Ok(None)
+    }
+
+    /// The largest value of a column of whole numbers, by the statistics of the files; none when there are none.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn largest(&self, column: &str) -> Result<Option<i64>, LakeError> {
+        Ok(self.statistics(&format!("max.{column}"), &DataType::Int64)?.and_then(|values| max(&values)))
+    }
+
+    /// A statistic of each file, read as a type and then as whole numbers.
+    fn statistics(&self, name: &str, data_type: &DataType) -> Result<Option<Int64Array>, LakeError> {
+        let failed = self.error("read statistics");
+        let files = self.table.snapshot().and_then(|state| state.add_actions_table(true)).map_err(&failed)?;
+        let Some(array) = files.column_by_name(name) else { return Ok(None) };
+        let cast = |array: &ArrayRef, to: &DataType| cast(array, to).map_err(|e| failed(e.into()));
+        Ok(Some(cast(&cast(array, data_type)?, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
     }
 
     /// What workers have counted under this application id; see `LakeTable::count`.
