@@ -1,0 +1,15 @@
+//! Says how unusual a closed window is, measured by those before it.
+//!
+//! In: closed windows of a model, one after the other, and what is known beforehand: promotions, civil time.
+//! Out: readings (observed, expected, band, score) of the series that left their band, and of their roll-ups.
+//! Never: looks at a later window, reads a clock, draws a random number, touches a network or a disk.
+
+mod calendar;
+mod detector;
+mod frame;
+mod nodes;
+
+pub use calendar::{Calendar, Clock, Promotion};
+pub use detector::{Contribution, Detector, DetectorConfig, Direction, Finding, Formula, Health, Metric, Reading};
+pub use frame::Frame;
+pub use nodes::{Member, NodeId, Nodes};
