@@ -110,6 +110,14 @@ mod tests {
         let codec = TopicCodec::<Kpi>::new(schemas.subject(Subject::Kpis));
         assert_eq!(codec.decode(&codec.encode(&kpi).unwrap()).unwrap(), kpi);
 
+        let part = AlertPart { group: group.clone(), observed: 0.0, expected: 30.0, share: 0.75 };
+        let point = AlertPoint {
+            window: EventTime::new(60_000),
+            observed: 0.0,
+            expected: 40.0,
+            lower: 20.0,
+            upper: f64::INFINITY,
+        };
         let alert = Alert {
             id: "x".into(),
             model: "sales".into(),
@@ -121,16 +129,37 @@ mod tests {
             observed: 0.0,
             expected: 40.0,
             lower: 20.0,
-            upper: 60.0,
-            score: -6.0,
+            upper: f64::INFINITY,
+            score: 6.0,
             tail_probability: 1e-9,
             first_window: EventTime::new(0),
             last_window: EventTime::new(60_000),
             window_millis: 60_000,
-            origin: vec![OffsetSpan { partition: 0, upto: 7 }],
+            origin: vec![OffsetSpan { partition: 0, from: 3, upto: 7 }],
+            z_score: -6.0,
+            threshold: 4.0,
+            false_alarms_per_year: 1e-4,
+            formula: String::new(),
+            since: EventTime::new(0),
+            horizon_millis: 120_000,
+            resolution: Some(Resolution::Recovered),
+            parent: None,
+            money_at_stake: Some("12.5000".into()),
+            parts: vec![part],
+            trace: vec![point],
+            fingerprint: "f".into(),
+            episodes: 2,
+            acknowledged_by: Some("ann".into()),
+            acknowledged_at: Some(EventTime::new(61_000)),
+            snoozed_until: None,
         };
         let codec = TopicCodec::<Alert>::new(schemas.subject(Subject::Alerts));
         assert_eq!(codec.decode(&codec.encode(&alert).unwrap()).unwrap(), alert);
+
+        // What was written before the fields of version 2 is still read.
+        let before = Schema::parse_str(include_str!("../../schemas/alert-v1.avsc")).unwrap();
+        let now = &schemas.subject(Subject::Alerts).schema;
+        apache_avro::schema_compatibility::SchemaCompatibility::can_read(&before, now).unwrap();
 
         let partial = Partial {
             counts_from: Some(-3),

@@ -5,6 +5,7 @@
 //! Never: reads a clock or a disk. The registry client is the only part that touches a network.
 
 mod alert;
+mod alert_text;
 mod codec;
 mod dead_letter;
 mod decode;
@@ -26,7 +27,8 @@ mod structure;
 mod time_text;
 mod validate;
 
-pub use alert::{Alert, AlertState, OffsetSpan, Severity};
+pub use alert::{Alert, AlertPart, AlertPoint, AlertState, OffsetSpan, Resolution, Severity};
+pub use alert_text::{alert_text, score_meaning};
 pub use codec::{CodecError, TopicCodec};
 pub use dead_letter::{DeadLetter, Reason, Stage};
 pub use decode::{DecodeError, Decoded, EventDecoder, IncompatibleSchema};

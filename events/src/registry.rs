@@ -40,7 +40,7 @@ impl Subject {
         (Self::Events, "events", include_str!("../../schemas/event-v1.avsc")),
         (Self::Partials, "partials", include_str!("../../schemas/partial-v1.avsc")),
         (Self::Kpis, "kpis", include_str!("../../schemas/kpi-v1.avsc")),
-        (Self::Alerts, "alerts", include_str!("../../schemas/alert-v1.avsc")),
+        (Self::Alerts, "alerts", include_str!("../../schemas/alert-v2.avsc")),
         (Self::DeadLetters, "dead-letters", include_str!("../../schemas/dead-letter-v1.avsc")),
     ];
 }

@@ -5,7 +5,6 @@
 //! Out: JSON, Prometheus text and two pages, over HTTP.
 //! Never: writes a KPI, or decides what a number means. Its one write is a person's acknowledgement of an alert.
 
-mod alert_text;
 mod api;
 mod dashboard;
 mod model;
@@ -13,7 +12,6 @@ mod quality_page;
 mod server;
 mod status;
 
-pub use alert_text::alert_text;
 pub use model::{ColumnInfo, ColumnRole, ModelInfo};
 pub use quality_page::quality_page;
 pub use server::{ModelSource, QualitySource, ServeState, router, serve};

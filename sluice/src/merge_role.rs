@@ -16,9 +16,8 @@ use datafusion::{
 use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
     Alert, AlertState, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Severity,
-    Subject, TopicCodec, partition_for_key,
+    Subject, TopicCodec, alert_text, partition_for_key,
 };
-use sluice_serve::alert_text;
 use sluice_sinks::{
     Metric,
     kpi_store::{KpiQuery, KpiStore},

@@ -5,13 +5,13 @@ use super::{
     parameters::{Parameters, bad},
     time_text,
 };
-use crate::{alert_text, server::Shared};
+use crate::server::Shared;
 use axum::{
     Json,
     extract::{Path, Query, State},
 };
 use serde::Serialize;
-use sluice_events::{Alert, AlertState, EventTime, Severity};
+use sluice_events::{Alert, AlertState, EventTime, Severity, alert_text};
 use sluice_sinks::kpi_store::AlertQuery;
 use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;
