@@ -161,3 +161,15 @@ impl Severity {
         }
     }
 }
+
+impl Resolution {
+    /// As it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Recovered => "recovered",
+            Self::Corrected => "corrected",
+            Self::Gone => "gone",
+            Self::Unwatched => "unwatched",
+        }
+    }
+}

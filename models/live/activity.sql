@@ -3,7 +3,6 @@
 -- unit: events, distinct customers, items, revenue in the shop's currency
 -- definition: Events of each type; customers are distinct non-null customer_id; revenue = sum of quantity x unit_price over purchases.
 -- source: T. Akidau et al., The Dataflow Model, PVLDB 8(12), 2015 (tumbling windows)
--- detect: measure=events, method=zscore, direction=both, threshold=5, severity=warning
 SELECT
   event_type,
   country,

@@ -3,8 +3,6 @@
 -- unit: orders, items, revenue and order value in the shop's currency
 -- definition: Over purchase events. Orders are distinct order_id (event_id where there is none); AOV = revenue / orders; p50 and p95 of the line value are t-digest estimates.
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
--- detect: measure=orders, method=zscore, direction=down, threshold=4, severity=critical
--- detect: measure=revenue, method=zscore, direction=both, threshold=5, severity=warning
 SELECT
   country,
   distinct_count(coalesce(order_id, event_id)) AS orders,

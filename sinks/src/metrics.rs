@@ -75,9 +75,18 @@ metrics! {
     CheckpointDuration = "sluice_checkpoint_duration_seconds", Histogram, ["role"], "Time to write one checkpoint.";
     CheckpointBytes = "sluice_checkpoint_bytes", IntGauge, ["role", "partition"], "Size of the newest checkpoint.";
     KpiWrites = "sluice_kpi_writes_total", Counter, [], "Panes written to the KPI store.";
-    AnomalyScore = "sluice_anomaly_score", Gauge, ["model", "measure"], "Largest absolute score over all series in the newest final window.";
+    AnomalyScore = "sluice_anomaly_score", Gauge, ["model", "measure"], "Largest score of what is unusual, over all series, in the newest final window; 0 when nothing is.";
     AlertsFiring = "sluice_alerts_firing", IntGauge, ["model", "severity"], "Alerts that fire now.";
     Alerts = "sluice_alerts_total", Counter, ["model", "severity"], "Alerts raised.";
+    DetectorSeries = "sluice_detector_series", IntGauge, ["model", "detector"], "Numbers that are watched: series and roll-ups, each measure by itself.";
+    DetectorWarmingUp = "sluice_detector_series_warming_up", IntGauge, ["model", "detector"], "Of these, how many have not been seen for long enough to be judged.";
+    DetectorDropped = "sluice_detector_series_dropped", IntGauge, ["model", "detector"], "Groups that are not watched because there are too many.";
+    DetectorBytes = "sluice_detector_state_bytes", IntGauge, ["model", "detector"], "Memory that a detector holds, about.";
+    DetectorLastWindow = "sluice_detector_last_window_timestamp_seconds", Gauge, ["model", "detector"], "Start of the last window that was judged, in event time, seconds since 1970.";
+    AlertsSent = "sluice_alert_notices_sent_total", Counter, ["receiver"], "Notices of alerts that a receiver has taken.";
+    AlertAttemptsFailed = "sluice_alert_notice_failures_total", Counter, ["receiver", "reason"], "Attempts to send a notice that failed.";
+    AlertsDropped = "sluice_alert_notices_dropped_total", Counter, ["receiver", "reason"], "Notices that were given up: the backlog was full, the receiver refused them, or was away for too long.";
+    AlertBacklog = "sluice_alert_notices_waiting", IntGauge, ["receiver"], "Notices that wait for a receiver.";
     Uptime = "sluice_start_time_seconds", Gauge, [], "When this process started, seconds since 1970.";
     BuildInfo = "sluice_build_info", IntGauge, ["version"], "Always 1.";
 }

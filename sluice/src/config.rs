@@ -3,6 +3,7 @@
 use crate::{WrongUse, lake_tables::checked_tables};
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use sluice_alert_channels::AlertsConfig;
 use sluice_event_log::LogConfig;
 use sluice_events::{EventFormat, RegistryConfig, Subject, ValidationRules};
 use sluice_producer::SimulateConfig;
@@ -10,6 +11,7 @@ use sluice_quality::QualityConfig;
 use sluice_sinks::{kpi_store::KpiStoreConfig, lake::LakeConfig};
 use sluice_stream_processor::{StateLimits, TimeRules};
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -33,6 +35,8 @@ pub struct Config {
     pub kpi_store: KpiStoreConfig,
     pub models: ModelsConfig,
     pub quality: QualityConfig,
+    pub detect: DetectConfig,
+    pub alerts: AlertsConfig,
     pub serve: ListenConfig,
     pub metrics: ListenConfig,
     pub simulate: SimulateConfig,
@@ -194,6 +198,18 @@ pub struct ModelsConfig {
     pub dir: PathBuf,
     #[serde(with = "humantime_serde")]
     pub reload_interval: Duration,
+}
+
+/// What detectors are told beforehand.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct DetectConfig {
+    pub calendar: String,
+    #[serde(with = "humantime_serde")]
+    pub calendar_interval: Duration,
+    pub clock_column: String,
+    pub zones: BTreeMap<String, String>,
 }
 
 /// An address to listen on.

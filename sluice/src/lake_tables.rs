@@ -1,12 +1,15 @@
 //! The tables that the stream writes.
 
 use arrow::{
-    array::{ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray},
+    array::{
+        ArrayRef, BinaryArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+        TimestampMillisecondArray,
+    },
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
 };
 use sluice_batch_inputs::{ACHAT_COLUMNS, CLIENT_COLUMNS, bronze_schema, customers_schema, orders_schema};
-use sluice_events::{DeadLetter, event_schema};
+use sluice_events::{Alert, DeadLetter, EventTime, Money, event_schema};
 use sluice_quality::{CheckedTable, QualityResult};
 use sluice_sinks::lake::{Bucket, DatePartition, TableSpec, erasures_schema};
 use sluice_stream_processor::{LiveModel, Merger, PartitionWorker};
@@ -137,6 +140,89 @@ pub(crate) fn live(model: &LiveModel) -> TableSpec {
         partition: Some(DatePartition { column: "window_date", from: "window_start" }),
         follows: false,
     }
+}
+
+/// What became of alerts: a row whenever the state or the severity of one changes. Each commit has the `txn` action of the
+/// merger's partition.
+pub(crate) fn gold_alerts() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Gold,
+        path: "alerts".to_owned(),
+        name: "gold.alerts".to_owned(),
+        schema: alert_schema(),
+        partition: Some(DatePartition { column: "alert_date", from: "first_window" }),
+        follows: true,
+    }
+}
+
+fn alert_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        let time = || DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        let texts = |names: &[&str], nullable| -> Vec<Field> {
+            names.iter().map(|name| Field::new(*name, DataType::Utf8, nullable)).collect()
+        };
+        let mut fields =
+            texts(&["id", "fingerprint", "model", "measure", "group", "detector", "state", "severity"], false);
+        fields.extend(["first_window", "last_window", "since"].map(|name| Field::new(name, time(), false)));
+        fields.extend(ALERT_NUMBERS.iter().map(|(name, _)| Field::new(*name, DataType::Float64, false)));
+        fields.push(Field::new("horizon_millis", DataType::Int64, false));
+        fields.push(Field::new("window_millis", DataType::Int64, false));
+        fields.push(Field::new("episodes", DataType::Int32, false));
+        fields.push(Field::new("money_at_stake", DataType::Decimal128(Money::PRECISION, Money::SCALE as i8), true));
+        fields.extend(texts(&["formula", "resolution", "parent", "parts", "origin"], true));
+        Arc::new(Schema::new(fields))
+    });
+    SCHEMA.clone()
+}
+
+type AlertNumber = (&'static str, fn(&Alert) -> f64);
+
+const ALERT_NUMBERS: [AlertNumber; 9] = [
+    ("observed", |a| a.observed),
+    ("expected", |a| a.expected),
+    ("lower", |a| a.lower),
+    ("upper", |a| a.upper),
+    ("score", |a| a.score),
+    ("z_score", |a| a.z_score),
+    ("threshold", |a| a.threshold),
+    ("tail_probability", |a| a.tail_probability),
+    ("false_alarms_per_year", |a| a.false_alarms_per_year),
+];
+
+/// Alerts as rows of `gold.alerts`. Group, parts and origin are JSON.
+pub(crate) fn alert_rows(alerts: &[Alert]) -> Result<RecordBatch, ArrowError> {
+    let json = |value: serde_json::Result<String>| value.map_err(|e| ArrowError::JsonError(e.to_string()));
+    let texts =
+        |part: fn(&Alert) -> &str| -> ArrayRef { Arc::new(alerts.iter().map(part).map(Some).collect::<StringArray>()) };
+    let times = |part: fn(&Alert) -> EventTime| -> ArrayRef {
+        let times: TimestampMillisecondArray = alerts.iter().map(|a| Some(part(a).get())).collect();
+        Arc::new(times.with_timezone("UTC"))
+    };
+    let groups: StringArray =
+        alerts.iter().map(|a| json(serde_json::to_string(&a.group)).map(Some)).collect::<Result<_, _>>()?;
+    let mut columns: Vec<ArrayRef> =
+        vec![texts(|a| &a.id), texts(|a| &a.fingerprint), texts(|a| &a.model), texts(|a| &a.measure), Arc::new(groups)];
+    columns.extend([texts(|a| &a.detector), texts(|a| a.state.name()), texts(|a| a.severity.name())]);
+    columns.extend([times(|a| a.first_window), times(|a| a.last_window), times(|a| a.since)]);
+    for (_, number) in ALERT_NUMBERS {
+        columns.push(Arc::new(Float64Array::from_iter_values(alerts.iter().map(number))));
+    }
+    columns.push(Arc::new(Int64Array::from_iter_values(alerts.iter().map(|a| a.horizon_millis))));
+    columns.push(Arc::new(Int64Array::from_iter_values(alerts.iter().map(|a| a.window_millis))));
+    columns.push(Arc::new(Int32Array::from_iter_values(alerts.iter().map(|a| a.episodes))));
+    let money = |a: &Alert| Money::parse(a.money_at_stake.as_deref()?).ok().map(|m| i128::from(m.units()));
+    let money: Decimal128Array = alerts.iter().map(money).collect();
+    columns.push(Arc::new(money.with_precision_and_scale(Money::PRECISION, Money::SCALE as i8)?));
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let optional = |part: &dyn Fn(&Alert) -> Option<String>| -> ArrayRef {
+        Arc::new(alerts.iter().map(part).collect::<StringArray>())
+    };
+    columns.push(optional(&|a| some(&a.formula)));
+    columns.push(optional(&|a| a.resolution.map(|r| r.name().to_owned())));
+    columns.push(optional(&|a| a.parent.clone()));
+    columns.push(optional(&|a| serde_json::to_string(&a.parts).ok().filter(|_| !a.parts.is_empty())));
+    columns.push(optional(&|a| serde_json::to_string(&a.origin).ok()));
+    RecordBatch::try_new(alert_schema(), columns)
 }
 
 fn replay_schema() -> SchemaRef {

@@ -2,10 +2,12 @@
 
 use crate::{
     Config,
-    lake_tables::live,
+    known_times::Calendars,
+    lake_tables::{alert_rows, gold_alerts, live},
     live_models::LiveModels,
     pipeline::{Pipeline, spawn},
     process_role::commit,
+    teller::Teller,
 };
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
@@ -15,8 +17,8 @@ use datafusion::{
 };
 use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
-    Alert, AlertState, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Severity,
-    Subject, TopicCodec, alert_text, partition_for_key,
+    Alert, AlertState, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer,
+    Subject, TopicCodec, partition_for_key,
 };
 use sluice_sinks::{
     Metric,
@@ -24,7 +26,7 @@ use sluice_sinks::{
     lake::{Bucket, CheckpointStore, LakeTable},
 };
 use sluice_stream_processor::{
-    LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint, root_of,
+    AlertUpdate, LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint, root_of,
 };
 use std::{
     collections::BTreeMap,
@@ -50,6 +52,8 @@ pub(crate) struct MergeRole {
     pipeline: Pipeline,
     models: Arc<LiveModels>,
     store: Arc<dyn KpiStore>,
+    calendars: Arc<Calendars>,
+    notifier: Arc<Teller>,
     runtime: tokio::runtime::Handle,
     loops: BTreeMap<u32, RunningLoop>,
     /// None: the partitions are fixed.
@@ -85,6 +89,8 @@ impl MergeRole {
             pipeline: pipeline.clone(),
             models: models.clone(),
             store: store.clone(),
+            calendars: Calendars::load(config)?,
+            notifier: Arc::new(Teller::start(pipeline, store)?),
             runtime: runtime.clone(),
             loops: BTreeMap::new(),
             membership: None,
@@ -114,6 +120,8 @@ impl MergeRole {
                 partition,
                 models: self.models.clone(),
                 store: self.store.clone(),
+                calendars: self.calendars.clone(),
+                notifier: self.notifier.clone(),
                 runtime: self.runtime.clone(),
                 orders: orders.clone(),
             };
@@ -184,7 +192,9 @@ impl MergeRole {
         self.pipeline.log.flush()?;
         let all: Vec<u32> = self.loops.keys().copied().collect();
         let (log, topic) = (self.pipeline.log.clone(), self.pipeline.config.topics.partials.clone());
-        self.end(&all, |partition| Ok(log.offsets(&topic, Partition::new(partition))?.end.get()), false)
+        self.end(&all, |partition| Ok(log.offsets(&topic, Partition::new(partition))?.end.get()), false)?;
+        self.notifier.finish();
+        Ok(())
     }
 }
 
@@ -217,6 +227,8 @@ struct MergeLoop {
     partition: u32,
     models: Arc<LiveModels>,
     store: Arc<dyn KpiStore>,
+    calendars: Arc<Calendars>,
+    notifier: Arc<Teller>,
     runtime: tokio::runtime::Handle,
     orders: Arc<Orders>,
 }
@@ -229,7 +241,8 @@ struct Outputs {
     kpi_codec: TopicCodec<Kpi>,
     alert_codec: TopicCodec<Alert>,
     kpis: Vec<Kpi>,
-    alerts: Vec<Alert>,
+    alerts: Vec<AlertUpdate>,
+    alert_table: LakeTable,
 }
 
 impl MergeLoop {
@@ -349,6 +362,8 @@ impl MergeLoop {
         let models = self.models.get();
         let mut tables = self.tables(&models)?;
         let mut merger = self.recover(range, &models, &mut tables)?;
+        let mut calendar = self.calendars.generation();
+        merger.know(&self.calendars.get());
         let from = Offset::new(merger.position().max(range.start.get()));
         let mut reader = self.pipeline.log.reader(&topic, partition, from)?;
         let codec = TopicCodec::<Partial>::new(self.pipeline.schemas.subject(Subject::Partials));
@@ -359,6 +374,7 @@ impl MergeLoop {
             alert_codec: TopicCodec::new(self.pipeline.schemas.subject(Subject::Alerts)),
             kpis: Vec::new(),
             alerts: Vec::new(),
+            alert_table: self.pipeline.lake.table(gold_alerts())?,
         };
         let mut told = Instant::now();
         let mut epoch_started = Instant::now();
@@ -374,6 +390,11 @@ impl MergeLoop {
                 self.end_epoch(&merger, &mut outputs)?;
                 merger.change_models(self.models.get())?;
                 outputs.tables = self.tables(merger.models())?;
+            }
+            self.calendars.look();
+            if self.calendars.generation() != calendar {
+                calendar = self.calendars.generation();
+                merger.know(&self.calendars.get());
             }
             for (offset, record) in records.iter() {
                 match codec.decode(record.value.unwrap_or_default()) {
@@ -440,6 +461,11 @@ impl MergeLoop {
             metrics.add(Metric::PanesPublished, &[&kpi.model, &state], 1);
         }
         outputs.kpis.extend(output.kpis);
+        let news: Vec<Alert> = output.alerts.iter().filter(|u| u.is_news).map(|u| u.alert.clone()).collect();
+        if !news.is_empty() && outputs.alert_table.committed(&outputs.app)?.is_none_or(|committed| offset > committed) {
+            outputs.alert_table.write(&alert_rows(&news)?)?;
+            outputs.alert_table.cover(&outputs.app, offset);
+        }
         outputs.alerts.extend(output.alerts);
         if !output.retracted.is_empty() {
             // What was written of them must be there before it is removed.
@@ -466,12 +492,13 @@ impl MergeLoop {
             }
         }
         if !outputs.alerts.is_empty() {
-            retried("write alerts", &self.pipeline, || self.store.upsert_alerts(&outputs.alerts))?;
+            let alerts: Vec<Alert> = outputs.alerts.iter().map(|update| update.alert.clone()).collect();
+            retried("write alerts", &self.pipeline, || self.store.upsert_alerts(&alerts))?;
             let mut buffer = RecordBuffer::new();
-            for alert in outputs.alerts.drain(..) {
-                self.tell(&alert);
-                let value = outputs.alert_codec.encode(&alert).context("encode alert")?;
-                buffer.push(LogTime::new(0), Some(alert.id.as_bytes()), Some(&value), &[]);
+            for update in outputs.alerts.drain(..) {
+                let value = outputs.alert_codec.encode(&update.alert).context("encode alert")?;
+                buffer.push(LogTime::new(0), Some(update.alert.id.as_bytes()), Some(&value), &[]);
+                self.notifier.tell(update);
             }
             self.pipeline.log.append(&topics.alerts, Partition::new(0), &buffer)?;
         }
@@ -492,27 +519,28 @@ impl MergeLoop {
         Ok(())
     }
 
-    /// One line when an alert begins and one when it ends.
-    fn tell(&self, alert: &Alert) {
-        let severity = severity_name(alert.severity);
-        let (model, score) = (&alert.model, alert.score);
-        match alert.state {
-            AlertState::Firing if alert.first_window == alert.last_window => {
-                self.pipeline.metrics.add(Metric::Alerts, &[&alert.model, severity], 1);
-                tracing::warn!(alert = alert.id, model, severity, score, "ALERT {}", alert_text(alert));
-            }
-            AlertState::Resolved => tracing::info!(alert = alert.id, model, severity, "RESOLVED {}", alert_text(alert)),
-            _ => {}
-        }
-    }
-
     fn report(&self, merger: &Merger) {
         let models = merger.models();
         let is_mine = |name: &str| {
             models.iter().position(|m| m.name == name).is_some_and(|at| self.is_mine(&models[root_of(models, at)].name))
         };
         for ((model, severity), count) in merger.firing().into_iter().filter(|((model, _), _)| is_mine(model)) {
-            self.pipeline.metrics.set(Metric::AlertsFiring, &[&model, &severity], count as f64);
+            self.pipeline.metrics.set(Metric::AlertsFiring, &[model, severity.name()], count as f64);
+        }
+        for detection in merger.detection().filter(|detection| is_mine(&detection.model)) {
+            let labels = [&*detection.model, detection.detector];
+            let health = detection.health;
+            for (metric, value) in [
+                (Metric::DetectorSeries, health.series),
+                (Metric::DetectorWarmingUp, health.warming_up),
+                (Metric::DetectorDropped, health.dropped),
+                (Metric::DetectorBytes, health.bytes),
+            ] {
+                self.pipeline.metrics.set(metric, &labels, value as f64);
+            }
+            if let Some(last) = detection.last_window {
+                self.pipeline.metrics.set(Metric::DetectorLastWindow, &labels, last as f64 / 1000.0);
+            }
         }
         let label = self.partition.to_string();
         let mut all = 0;
@@ -532,6 +560,7 @@ impl MergeLoop {
             }
             commit(table, &self.pipeline.metrics)?;
         }
+        commit(&mut outputs.alert_table, &self.pipeline.metrics)?;
         self.store.flush()?;
         self.pipeline.log.flush()?;
         let started = Instant::now();
@@ -554,14 +583,6 @@ fn newest(kpis: &[Kpi]) -> Vec<Kpi> {
         }
     }
     of_id.into_values().cloned().collect()
-}
-
-fn severity_name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
 }
 
 /// Tries again while the store is away: writing twice changes nothing, and the stream waits rather than loses.

@@ -73,9 +73,12 @@ pub(crate) fn run(config: &Config, sql: &str, format: Format) -> Result<()> {
 /// Prints rows to stdout.
 pub(crate) fn show(batches: &[RecordBatch], format: Format) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let printed = print(batches, format, &mut out);
+    seen_enough(print(batches, format, &mut out))
+}
+
+/// That the reader of our output has gone, as in `| head`, is no failure.
+pub(crate) fn seen_enough(printed: Result<()>) -> Result<()> {
     match printed {
-        // The reader has seen enough, as in `| head`.
         Err(error) if error.to_string().contains("Broken pipe") => Ok(()),
         other => other,
     }

@@ -8,7 +8,6 @@ mod aggregates;
 mod arrow_bytes;
 mod checkpoint;
 mod dedup;
-mod detect;
 mod hashed;
 mod header;
 mod merger;
@@ -17,18 +16,22 @@ mod open;
 mod panes;
 mod sessions;
 mod time_rules;
+mod watching;
 mod window;
 mod worker;
 
 pub use aggregates::{EXACT_MAX, TIMES_MAX, aggregates};
 pub use checkpoint::{CheckpointError, decode_checkpoint, encode_checkpoint};
 pub use dedup::Dedup;
-pub use detect::{Direction, Method, Reading, ZScore, ZScoreConfig};
-pub use header::{DetectSpec, Header, HeaderError, Publish};
+pub use header::{Header, HeaderError, Publish};
 pub use merger::{MergeOutput, Merger, MergerState, NeedsRows, SealedRows, root_of};
 pub use model::{LiveModel, ModelError, OutputColumn, Place};
 pub use open::Held;
 pub use panes::OTHER;
 pub use time_rules::{StateLimits, TimeRules};
+pub use watching::{
+    AlertUpdate, ColumnKind, DetectSpec, DetectionHealth, HistoryWatch, KnownTimes, MeasureText, Method, WatchColumn,
+    WatchError, WatchPlan, Watcher, detector_of,
+};
 pub use window::{Grid, Window, register_batch_functions};
 pub use worker::{Counts, Ingested, PartitionWorker, ProcessorError, WorkerState};

@@ -61,6 +61,8 @@ pub struct DetectorConfig {
     pub slide_millis: i64,
     /// What is watched.
     pub metrics: Vec<Metric>,
+    /// Whether roll-ups over the group columns are watched too.
+    pub rolls_up: bool,
     /// Series held at most, roll-ups not counted. What comes beyond is not watched, and counted.
     pub series_max: usize,
 }
@@ -84,6 +86,8 @@ pub struct Reading {
     pub tail_probability: f64,
     /// False alarms a year to expect of one series at this score.
     pub false_alarms_per_year: f64,
+    /// What a rate was divided by over the horizon: the denominators, the count of a mean. 1 for what is not divided.
+    pub weight: f64,
     /// Windows that observed and expected are over; those of the horizon end with the window judged.
     pub horizon: u32,
     /// Whether it counts as an anomaly.

@@ -1,10 +1,11 @@
 //! A closed window of all series of a model.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The panes of one closed window: a row for each group, in any order. Filled and cleared by its owner, window after
 /// window, so that nothing is allocated on the way.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
     /// First millisecond of the window, UTC.
     pub start: i64,

@@ -13,3 +13,4 @@ pub use calendar::{Calendar, Clock, Promotion};
 pub use detector::{Contribution, Detector, DetectorConfig, Direction, Finding, Formula, Health, Metric, Reading};
 pub use frame::Frame;
 pub use nodes::{Member, NodeId, Nodes};
+pub use stub::*;

@@ -4,9 +4,9 @@
 //! the newest partial counts, so a partial sent twice changes nothing. A window is sealed once and never again.
 //! A model that reads another's rows counts those that are sealed, and is sealed as far as the other one is.
 
+mod known;
 mod rows;
 mod sessions;
-mod watch;
 mod windows;
 
 use crate::{
@@ -14,33 +14,33 @@ use crate::{
     panes::Panes,
     sessions::{fragment_schema, last_event},
     time_rules::ClockRules,
+    watching::{AlertUpdate, DetectionHealth, KnownTimes, SavedWatcher, Seen, Watcher},
 };
 use arrow::{
     array::{AsArray, RecordBatch},
     datatypes::{SchemaRef, TimestampMillisecondType},
 };
-use rows::{Rows, group_of, measures_of, sealed_rows, zeros};
+pub(crate) use known::KnownGroups;
+pub(crate) use rows::{Rows, read as read_rows};
+use rows::{group_of, measures_of, sealed_rows};
 use serde::{Deserialize, Serialize};
 use sessions::{SavedSessions, SessionPanes, Sessions};
-use sluice_events::{Alert, EventTime, Kpi, KpiKey, OffsetSpan, PaneState, Partial, PartialKind};
+use sluice_events::{EventTime, Kpi, KpiKey, OffsetSpan, PaneState, Partial, PartialKind, Severity};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
-use watch::{Seen, Series, Verdict, series_prefix, watch};
 use windows::{Part, Published, SavedWindows, Windows};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Windows without events that are filled with zeros after a gap, at most. A longer gap is a shop that was closed.
 const ZERO_WINDOWS_MAX: i64 = 1_440;
-/// Series up to which a silent one gets zero panes. With more of them silence is usual, as of one product among many.
-const ZERO_SERIES_MAX: usize = 1_000;
-/// The same for models that are watched.
-const ZERO_SERIES_MAX_WATCHED: usize = 10_000;
-/// A series without events for this many windows is forgotten.
-const KNOWN_WINDOWS: i64 = 1_440;
 /// Texts of models that are remembered as missed, at most.
 const MISSED_MAX: usize = 1_000;
+/// Between two watermarks that are remembered with their offsets, in milliseconds of event time.
+const COURSE_STEP: i64 = 30_000;
+/// So many of them: five hours, for the longest time that an alert is over.
+const COURSE_MAX: usize = 600;
 /// How long, in event time, a quiet partition keeps windows from being sealed: one hour.
 const IDLE_HOLD: i64 = 3_600_000;
 
@@ -77,9 +77,9 @@ pub struct MergeOutput {
     pub retracted: Vec<KpiKey>,
     /// Rows for the lake, each exactly once.
     pub sealed: Vec<SealedRows>,
-    /// Alerts raised or resolved.
-    pub alerts: Vec<Alert>,
-    /// Largest absolute score of each watched measure in a window that became final.
+    /// Alerts that are new or another now.
+    pub alerts: Vec<AlertUpdate>,
+    /// Model, watched measure and the largest unusual score of it in a window that became final; 0 when none is unusual.
     pub scores: Vec<(String, String, f64)>,
     /// Models and how many of their partials or rows came after their window was sealed.
     pub after_seal: Vec<(String, usize)>,
@@ -103,6 +103,27 @@ struct Input {
     is_idle: bool,
     as_of: i64,
     drained: Option<i64>,
+    /// Watermarks of the last hours, each with the offset from which on it was reached.
+    course: VecDeque<(i64, i64)>,
+}
+
+impl Input {
+    /// Notes how far it is, now and then.
+    fn note(&mut self) {
+        let Some(watermark) = self.watermark else { return };
+        if self.course.back().is_none_or(|(last, _)| watermark - last >= COURSE_STEP) {
+            self.course.push_back((watermark, self.as_of));
+            if self.course.len() > COURSE_MAX {
+                self.course.pop_front();
+            }
+        }
+    }
+
+    /// An offset before which there is no event as late as `time`: until then not even the watermark's own event was.
+    fn first_offset(&self, time: i64, out_of_orderness: i64) -> i64 {
+        let before = self.course.iter().rev().find(|(watermark, _)| watermark + out_of_orderness < time);
+        before.map_or(0, |(_, as_of)| *as_of)
+    }
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -111,8 +132,8 @@ struct SavedModel {
     windows: SavedWindows,
     sessions: Option<SavedSessions>,
     progress: Progress,
-    known: BTreeMap<String, KnownSeries>,
-    series: BTreeMap<String, Series>,
+    known: KnownGroups,
+    watcher: SavedWatcher,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -141,13 +162,6 @@ impl Progress {
     }
 }
 
-/// A group that has been seen, and gets zeros when it is silent.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct KnownSeries {
-    group: BTreeMap<String, Option<String>>,
-    last_window: i64,
-}
-
 enum Open {
     Windows(Windows),
     Sessions(Box<Sessions>),
@@ -158,8 +172,8 @@ struct ModelPanes {
     declared: BTreeSet<i32>,
     open: Open,
     progress: Progress,
-    known: BTreeMap<String, KnownSeries>,
-    series: BTreeMap<String, Series>,
+    known: KnownGroups,
+    watcher: Watcher,
 }
 
 /// How far a model's windows may be closed.
@@ -203,6 +217,10 @@ pub struct Merger {
     // Live.
     /// Models that were known and are not any more: what still comes of them is no news.
     retired: BTreeSet<(String, String)>,
+    /// What detectors are told beforehand.
+    known_times: KnownTimes,
+    /// Alerts whose model, or what watched it, is gone: told with the next message.
+    unwatched: Vec<AlertUpdate>,
 }
 
 fn hash(measures: &rows::Measures) -> u64 {
@@ -215,8 +233,13 @@ impl ModelPanes {
             Window::Grid(_) => Open::Windows(Windows::default()),
             Window::Session { gap } => Open::Sessions(Box::new(Sessions::new(model, *gap)?)),
         };
-        let declared = BTreeSet::new();
-        Ok(Self { declared, open, progress: Progress::default(), known: BTreeMap::new(), series: BTreeMap::new() })
+        Ok(Self {
+            declared: BTreeSet::new(),
+            open,
+            progress: Progress::default(),
+            known: KnownGroups::default(),
+            watcher: Watcher::new(model),
+        })
     }
 
     fn restored(model: &LiveModel, saved: SavedModel) -> Result<Self, ProcessorError> {
@@ -226,7 +249,8 @@ impl ModelPanes {
             }
             _ => Open::Windows(Windows::restored(model, saved.windows)?),
         };
-        Ok(Self { declared: saved.declared, open, progress: saved.progress, known: saved.known, series: saved.series })
+        let watcher = Watcher::restored(model, saved.watcher);
+        Ok(Self { declared: saved.declared, open, progress: saved.progress, known: saved.known, watcher })
     }
 
     fn save(&self) -> Result<SavedModel, ProcessorError> {
@@ -234,9 +258,8 @@ impl ModelPanes {
             Open::Windows(windows) => (windows.save()?, None),
             Open::Sessions(sessions) => (SavedWindows::default(), Some(sessions.save()?)),
         };
-        let (known, series) = (self.known.clone(), self.series.clone());
-        let declared = self.declared.clone();
-        Ok(SavedModel { declared, windows, sessions, progress: self.progress, known, series })
+        let (known, declared) = (self.known.clone(), self.declared.clone());
+        Ok(SavedModel { declared, windows, sessions, progress: self.progress, known, watcher: self.watcher.save() })
     }
 }
 
@@ -255,6 +278,8 @@ impl Merger {
             panes,
             missed: BTreeMap::new(),
             retired: BTreeSet::new(),
+            known_times: KnownTimes::default(),
+            unwatched: Vec::new(),
         })
     }
 
@@ -338,6 +363,19 @@ impl Merger {
         })
     }
 
+    /// Tells the detectors what is known beforehand, from the next window on.
+    pub fn know(&mut self, times: &KnownTimes) {
+        if self.known_times != *times {
+            self.known_times = times.clone();
+            self.panes.iter_mut().for_each(|panes| panes.watcher.know(times));
+        }
+    }
+
+    /// How the detectors of each model are doing.
+    pub fn detection(&self) -> impl Iterator<Item = DetectionHealth> {
+        self.models.iter().zip(&self.panes).flat_map(|(model, panes)| panes.watcher.health(&model.name))
+    }
+
     /// Goes on from a checkpoint. A model whose text has changed begins anew.
     ///
     /// # Errors
@@ -349,11 +387,17 @@ impl Merger {
         let mut saved = state.models;
         let mut new = Vec::new();
         for (at, (model, panes)) in self.models.iter().zip(&mut self.panes).enumerate() {
-            match saved.remove(&model.name).filter(|(print, _)| *print == model.fingerprint) {
-                Some((_, saved)) => *panes = ModelPanes::restored(model, saved)?,
-                None => new.push(at),
+            match saved.get(&model.name).is_some_and(|(print, _)| *print == model.fingerprint) {
+                true => {
+                    if let Some((_, saved)) = saved.remove(&model.name) {
+                        *panes = ModelPanes::restored(model, saved)?;
+                        panes.watcher.know(&self.known_times);
+                    }
+                }
+                false => new.push(at),
             }
         }
+        self.unwatched.extend(saved.into_values().flat_map(|(_, saved)| saved.watcher.close()));
         self.begin(&new);
         Ok(())
     }
@@ -372,7 +416,9 @@ impl Merger {
                 Some(at) => known.swap_remove(at).1,
                 None => {
                     new.push(at);
-                    ModelPanes::new(model)?
+                    let mut panes = ModelPanes::new(model)?;
+                    panes.watcher.know(&self.known_times);
+                    panes
                 }
             });
         }
@@ -387,6 +433,7 @@ impl Merger {
                 self.missed.insert(text.clone(), held);
             }
             self.retired.insert(text);
+            self.unwatched.extend(panes.watcher.close());
         }
         while self.missed.len() > MISSED_MAX {
             self.missed.pop_first();
@@ -430,7 +477,7 @@ impl Merger {
     /// # Errors
     /// When a model fails.
     pub fn apply(&mut self, offset: i64, partial: Partial) -> Result<MergeOutput, ProcessorError> {
-        let mut output = MergeOutput::default();
+        let mut output = MergeOutput { alerts: std::mem::take(&mut self.unwatched), ..MergeOutput::default() };
         self.position = offset + 1;
         let inputs = usize::try_from(partial.input_partitions).unwrap_or(0).min(1 << 16);
         if self.inputs.len() < inputs {
@@ -451,6 +498,7 @@ impl Merger {
             }
             PartialKind::Watermark => {
                 input.watermark = input.watermark.max(partial.watermark);
+                input.note();
                 if !is_old {
                     input.is_idle = false;
                 }
@@ -740,13 +788,7 @@ impl Merger {
             None => windows.merged(model, grid, start, more).map_err(|e| ProcessorError::of(model, e))?,
         };
         let mut merged = rows::read(model, &rows)?;
-        let zero_series_max = if model.header.detect.is_empty() { ZERO_SERIES_MAX } else { ZERO_SERIES_MAX_WATCHED };
-        remember(&mut panes.known, &merged, start, grid.slide(), zero_series_max + 1);
-        // What HAVING leaves out is not nothing.
-        let fills = !model.has_having() && panes.known.len() <= zero_series_max;
-        for (key, series) in panes.known.iter().take_while(|_| fills) {
-            merged.entry(key.clone()).or_insert_with(|| (series.group.clone(), zeros(model)));
-        }
+        panes.known.fill(model, &mut merged, start, grid.slide());
         let Some(life) = windows.lives.get_mut(&start) else { return Ok(()) };
         // Those of a chain hold what is final elsewhere, and may be another when it is sealed.
         life.rows = (!is_chain).then(|| rows.clone());
@@ -782,28 +824,34 @@ impl Merger {
             panes.progress.sealed_until = panes.progress.sealed_until.max(Some(end));
         }
         // A window cut off by the end of the input is no evidence of anything.
-        if first_time && cause != "drained" {
-            self.show_detectors(at, (start, end), &merged, output);
+        if cause != "drained" {
+            match first_time {
+                true => self.show_detectors(at, (start, end), &merged, output),
+                false => output.alerts.extend(self.panes[at].watcher.correct(start, end, &merged)),
+            }
+        }
+        if is_sealed {
+            self.panes[at].watcher.sealed(start);
         }
         Ok(())
     }
 
     fn show_detectors(&mut self, at: usize, (start, end): (i64, i64), rows: &Rows, output: &mut MergeOutput) {
-        let inputs = self.inputs.iter().enumerate();
-        let origin: Vec<OffsetSpan> =
-            inputs.map(|(partition, input)| OffsetSpan { partition: partition as i32, upto: input.as_of }).collect();
-        let (model, panes) = (&self.models[at], &mut self.panes[at]);
-        let known = &panes.known;
-        panes.series.retain(|key, s| {
-            s.firing.is_some() || key.split_once('#').is_some_and(|(_, group)| known.contains_key(group))
-        });
-        let mut verdict = Verdict::default();
-        let seen = Seen { start, end, rows, origin: &origin };
-        for spec in &model.header.detect {
-            watch(model, spec, &seen, &mut panes.series, &mut verdict);
-        }
+        let (model, inputs) = (&self.models[at], &self.inputs);
+        let Window::Grid(grid) = &model.window else { return };
+        let slide = grid.slide();
+        let out_of_orderness = self.rules.out_of_orderness;
+        let origin = |since: i64| -> Vec<OffsetSpan> {
+            let spans = inputs.iter().enumerate().map(|(partition, input)| OffsetSpan {
+                partition: partition as i32,
+                from: input.first_offset(since, out_of_orderness),
+                upto: input.as_of,
+            });
+            spans.collect()
+        };
+        let verdict = self.panes[at].watcher.judge(&model.name, &Seen { start, end, slide, rows, origin: &origin });
         output.alerts.extend(verdict.alerts);
-        output.scores.extend(verdict.scores);
+        output.scores.extend(verdict.scores.into_iter().map(|(measure, score)| (model.name.clone(), measure, score)));
     }
 
     /// The panes of another model that are final, not sealed, and in this window: counted as if they were sealed.
@@ -909,16 +957,13 @@ impl Merger {
         Ok(kpis)
     }
 
-    /// Alerts that fire now: model, severity and how many.
-    pub fn firing(&self) -> BTreeMap<(String, String), usize> {
+    /// Alerts that fire now: how many of each watched model, by severity.
+    pub fn firing(&self) -> BTreeMap<(&str, Severity), usize> {
         let mut firing = BTreeMap::new();
-        for (model, panes) in self.models.iter().zip(&self.panes) {
-            for spec in &model.header.detect {
-                let severity = format!("{:?}", spec.severity).to_lowercase();
-                let prefix = series_prefix(spec);
-                let count =
-                    panes.series.iter().filter(|(key, s)| key.starts_with(&prefix) && s.firing.is_some()).count();
-                *firing.entry((model.name.clone(), severity)).or_insert(0) += count;
+        for (model, panes) in self.models.iter().zip(&self.panes).filter(|(_, panes)| !panes.watcher.is_empty()) {
+            for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+                let count = panes.watcher.firing().filter(|s| *s == severity).count();
+                firing.insert((&*model.name, severity), count);
             }
         }
         firing
@@ -1024,15 +1069,4 @@ pub fn root_of(models: &[LiveModel], mut at: usize) -> usize {
 fn completeness(inputs: &[Input], end: i64) -> f64 {
     let past = |i: &&Input| i.is_idle || i.watermark.is_some_and(|w| w >= end) || i.drained.is_some_and(|d| d >= end);
     inputs.iter().filter(past).count() as f64 / inputs.len().max(1) as f64
-}
-
-fn remember(known: &mut BTreeMap<String, KnownSeries>, rows: &Rows, start: i64, slide: i64, most: usize) {
-    for (key, (group, _)) in rows {
-        if let Some(series) = known.get_mut(key) {
-            series.last_window = series.last_window.max(start);
-        } else if known.len() < most {
-            known.insert(key.clone(), KnownSeries { group: group.clone(), last_window: start });
-        }
-    }
-    known.retain(|_, series| series.last_window >= start - KNOWN_WINDOWS * slide);
 }

@@ -12,11 +12,11 @@ use sluice_events::{EventTime, Kpi, Measure};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Group columns with their values.
-pub(super) type Group = BTreeMap<String, Option<String>>;
+pub(crate) type Group = BTreeMap<String, Option<String>>;
 /// Measures with their values.
-pub(super) type Measures = BTreeMap<String, Measure>;
+pub(crate) type Measures = BTreeMap<String, Measure>;
 /// The panes of a window by their group's key.
-pub(super) type Rows = BTreeMap<String, (Group, Measures)>;
+pub(crate) type Rows = BTreeMap<String, (Group, Measures)>;
 
 /// Columns before a model's own in its pane schema: start and end.
 const BOUNDS: usize = 2;
@@ -46,7 +46,7 @@ fn text(column: &ArrayRef, row: usize) -> Result<Option<String>, ProcessorError>
     Ok(if column.is_null(row) { None } else { Some(array_value_to_string(column, row)?) })
 }
 
-pub(super) fn group_key(group: &Group) -> String {
+pub(crate) fn group_key(group: &Group) -> String {
     // As an id does it, so that no two groups have one key.
     Kpi::id_of("", EventTime::new(0), EventTime::new(0), group)
 }
@@ -64,7 +64,7 @@ pub(super) fn measures_of(model: &LiveModel, panes: &RecordBatch, row: usize) ->
 }
 
 /// The panes of one window, by group.
-pub(super) fn read(model: &LiveModel, panes: &RecordBatch) -> Result<Rows, ProcessorError> {
+pub(crate) fn read(model: &LiveModel, panes: &RecordBatch) -> Result<Rows, ProcessorError> {
     let mut rows = Rows::new();
     for row in 0..panes.num_rows() {
         let group = group_of(model, panes, row)?;

@@ -9,13 +9,14 @@ use crate::{
     panes::{Aggregated, Evaluated, as_filter, batch},
 };
 use arrow::{
-    array::{ArrayRef, AsArray, RecordBatch, UInt32Array},
-    compute::{filter, filter_record_batch, take},
+    array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array, new_null_array},
+    compute::{filter, filter_record_batch, or, take},
     datatypes::{DataType, SchemaRef, TimestampMillisecondType, UInt32Type},
+    util::display::{ArrayFormatter, FormatOptions},
 };
 use datafusion::{
     common::{DataFusionError, Result},
-    physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr},
+    physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr, expressions::Column},
 };
 pub use refusal::Place;
 use std::{collections::BTreeMap, sync::Arc};
@@ -231,6 +232,62 @@ impl LiveModel {
         }
         let times = rows.column(self.time_column).clone();
         Ok(Some((Evaluated { groups, arguments, rows: rows.num_rows() }, times)))
+    }
+
+    /// The rows that the model counts in a group, or in several when columns are left out: of those, what the named measures
+    /// count, where they count with a FILTER. Columns as the input's.
+    ///
+    /// # Errors
+    /// When the rows are not of the model's input.
+    pub fn rows_of(
+        &self,
+        rows: &RecordBatch,
+        group: &BTreeMap<String, Option<String>>,
+        measures: &[String],
+    ) -> Result<RecordBatch> {
+        let mut rows = rows.clone();
+        for predicate in &self.filter {
+            let chosen = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
+            rows = filter_record_batch(&rows, &as_filter(&chosen))?;
+        }
+        let filters: Vec<_> = measures.iter().filter_map(|measure| self.filter_of(measure)).collect();
+        if !filters.is_empty() && filters.len() == measures.len() {
+            let mut counted = BooleanArray::from(vec![false; rows.num_rows()]);
+            for predicate in filters {
+                let chosen = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
+                counted = or(&counted, &as_filter(&chosen))?;
+            }
+            rows = filter_record_batch(&rows, &counted)?;
+        }
+        let count = rows.num_rows();
+        let mut columns = Vec::new();
+        for expr in &self.groups {
+            columns.push(expr.evaluate(&rows)?.into_array(count)?);
+        }
+        columns.insert(self.window_at, rows.column(self.time_column).clone());
+        let aggregated = &self.aggregate_schema.fields()[columns.len()..];
+        columns.extend(aggregated.iter().map(|field| new_null_array(field.data_type(), count)));
+        let panes = batch(self.aggregate_schema.clone(), columns, count)?;
+        let mut chosen = BooleanArray::from(vec![true; count]);
+        for (column, expr) in self.columns.iter().zip(&self.projection) {
+            let Some(wanted) = group.get(&column.name).filter(|_| column.is_group) else { continue };
+            let values = expr.evaluate(&panes)?.into_array(count)?;
+            let texts = ArrayFormatter::try_new(values.as_ref(), &FormatOptions::default())?;
+            let is_it = |row: usize| match wanted {
+                None => values.is_null(row),
+                Some(wanted) => values.is_valid(row) && texts.value(row).to_string() == *wanted,
+            };
+            chosen = (0..count).map(|row| Some(chosen.value(row) && is_it(row))).collect();
+        }
+        Ok(filter_record_batch(&rows, &chosen)?)
+    }
+
+    /// The FILTER of the aggregate that a measure is.
+    fn filter_of(&self, measure: &str) -> Option<&Arc<dyn PhysicalExpr>> {
+        let at = self.columns.iter().position(|column| column.name == measure)?;
+        let column = self.projection[at].downcast_ref::<Column>()?;
+        let before = self.groups.len() + 1;
+        self.aggregates.get(column.index().checked_sub(before)?)?.filter.as_ref()
     }
 
     /// What [`LiveModel::evaluate`] gives, by the slice that each row's time is in.

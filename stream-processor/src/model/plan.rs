@@ -5,7 +5,7 @@ use super::{
     refusal::{self, Part, Places},
 };
 use crate::{
-    Header, Window, aggregates,
+    Header, Window, aggregates, watching,
     window::{unalias, window_call, window_end, window_functions},
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
@@ -86,20 +86,12 @@ pub(super) fn compile(name: &str, text: &str, others: &[LiveModel]) -> Result<Li
 }
 
 fn check_detectors(header: &Header, model: &LiveModel, places: &Places) -> Result<(), (Option<Place>, String)> {
-    for spec in &header.detect {
-        if matches!(model.window, Window::Session { .. }) {
-            let reason =
-                "detect: sessions are no series in time; group them in a model FROM live.<this one>, and watch that";
-            return Err((places.of(Part::Window), reason.to_owned()));
-        }
-        if !model.columns.iter().any(|c| !c.is_group && c.name == spec.measure) {
-            let measures: Vec<_> = model.columns.iter().filter(|c| !c.is_group).map(|c| &*c.name).collect();
-            let reason =
-                format!("detect: '{}' is no measure of it; measures are {}", spec.measure, measures.join(", "));
-            return Err((None, reason));
-        }
+    if !header.detect.is_empty() && matches!(model.window, Window::Session { .. }) {
+        let reason =
+            "detect: sessions are no series in time; group them in a model FROM live.<this one>, and watch that";
+        return Err((places.of(Part::Window), reason.to_owned()));
     }
-    Ok(())
+    watching::plans(model, header).map(drop).map_err(|error| (None, error.to_string()))
 }
 
 /// What a model's text may name.

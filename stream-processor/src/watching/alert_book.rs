@@ -1,0 +1,480 @@
+//! The life of alerts: one episode of a series, one alert, from the window that raised it to the one that ended it.
+//!
+//! An episode that comes back soon after it ended is the same alert, and must be quiet for longer to end again, so that
+//! a series that flaps rings once. Of alerts about one thing, one is told: the roll-up, unless one part makes up nearly
+//! all of it; then that part. The others are suppressed and point at it.
+
+use super::{plan::WatchPlan, watcher::Watch};
+use serde::{Deserialize, Serialize};
+use sluice_detectors::{Detector, Formula, Member, NodeId, Reading};
+use sluice_events::{
+    Alert, AlertPart, AlertPoint, AlertState, EventTime, Kpi, Money, OffsetSpan, Resolution, Severity,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use xxhash_rust::xxh3::xxh3_64;
+
+/// Usual windows in a row that end an alert.
+const RESOLVED_AFTER: u32 = 2;
+/// Doublings of that for an alert that came back again and again, at most.
+const FLAPPING_MAX: i32 = 5;
+/// For this long after its end, in milliseconds, a series that leaves its band again is the same alert: half an hour.
+const COOL_DOWN: i64 = 30 * 60_000;
+/// The same in windows, where windows are long.
+const COOL_DOWN_WINDOWS: i64 = 5;
+/// Alerts raised within this many milliseconds of each other may be about one thing: an hour.
+const TOGETHER: i64 = 3_600_000;
+/// Share of a roll-up's deviation from which on a part of it is what went wrong.
+const DOMINANT: f64 = 0.8;
+/// Windows of an alert's course that are kept.
+const TRACE_MAX: usize = 120;
+/// Parts of a roll-up that are told.
+const PARTS_MAX: usize = 8;
+/// An alert whose score is higher than another one's by this factor is not explained by it.
+const GRAVER: f64 = 2.0;
+/// Scores above the threshold by this factor raise the severity.
+const GRAVE: f64 = 3.0;
+
+/// The episodes of a model: those that are open, and those that ended a moment ago.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct AlertBook {
+    episodes: BTreeMap<String, Episode>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Episode {
+    plan: usize,
+    node: NodeId,
+    members: Vec<Member>,
+    metric: usize,
+    alert: Alert,
+    weight: f64,
+    horizon: u32,
+    usual_windows: u32,
+    /// When it ended; none while it is open.
+    ended: Option<i64>,
+    /// Whether a window has been judged with it: a new one is told at once.
+    told: Option<(AlertState, Severity)>,
+    /// Estimated money at stake, added up over the windows.
+    stake: Option<f64>,
+}
+
+/// An alert as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertUpdate {
+    /// The alert.
+    pub alert: Alert,
+    /// Whether its state or severity is another than when it was told last; else only its numbers went on.
+    pub is_news: bool,
+}
+
+/// The window just judged.
+#[derive(Clone, Copy)]
+pub(crate) struct Judged {
+    pub start: i64,
+    pub end: i64,
+    pub slide: i64,
+}
+
+/// A reading that is unusual, and whose it is.
+pub(crate) struct Found {
+    pub plan: usize,
+    pub node: NodeId,
+    pub metric: usize,
+    pub reading: Reading,
+}
+
+impl AlertBook {
+    /// Takes what the detectors say of a window; gives the alerts that are new or another now. `origin` gives the offsets
+    /// in which the events of windows from a time on are.
+    pub fn judge(
+        &mut self,
+        model: &str,
+        watches: &[Watch],
+        window: Judged,
+        found: &[Found],
+        origin: &dyn Fn(i64) -> Vec<OffsetSpan>,
+    ) -> Vec<AlertUpdate> {
+        let mut seen = BTreeSet::new();
+        for finding in found {
+            let watch = &watches[finding.plan];
+            let members = watch.detector.group(finding.node);
+            let group = watch.plan.group_of(members);
+            let fingerprint = fingerprint(model, &watch.plan, finding.metric, &group);
+            let episode = match self.episodes.get_mut(&fingerprint) {
+                Some(known) => {
+                    if known.ended.take().is_some() {
+                        known.begin_again();
+                    }
+                    (known.node, known.usual_windows) = (finding.node, 0);
+                    known
+                }
+                None => {
+                    let new = Episode::new(model, watch, finding, members.to_vec(), group, &fingerprint, window);
+                    self.episodes.entry(fingerprint.clone()).or_insert(new)
+                }
+            };
+            episode.take(watch, finding, window, origin);
+            seen.insert(fingerprint);
+        }
+        for (fingerprint, episode) in &mut self.episodes {
+            if episode.ended.is_none() && !seen.contains(fingerprint) {
+                episode.look(&watches[episode.plan], window, origin);
+            }
+        }
+        self.group(watches);
+        let alerts = self.tell();
+        self.episodes.retain(|_, e| e.ended.is_none_or(|ended| window.start - ended < e.cool_down(window.slide)));
+        alerts
+    }
+
+    /// Takes into account that late events changed a window: `change` gives by how much a value column of the series
+    /// that a node covers grew. Gives the alerts that are another now.
+    pub fn correct(
+        &mut self,
+        watches: &[Watch],
+        start: i64,
+        change: &dyn Fn(usize, &[Member], usize) -> f64,
+    ) -> Vec<AlertUpdate> {
+        for episode in self.episodes.values_mut() {
+            let since = episode.alert.since.get();
+            if episode.ended.is_none() && since <= start && start < since + episode.alert.horizon_millis {
+                episode.correct(&watches[episode.plan].plan, start, change);
+            }
+        }
+        self.group(watches);
+        self.tell()
+    }
+
+    /// Ends all that is open: what watched it is gone.
+    pub fn close(mut self) -> Vec<AlertUpdate> {
+        for episode in self.episodes.values_mut().filter(|e| e.ended.is_none()) {
+            episode.end(episode.alert.last_window.get(), Resolution::Unwatched);
+        }
+        self.tell()
+    }
+
+    /// Alerts that fire now, by severity.
+    pub fn firing(&self) -> impl Iterator<Item = Severity> {
+        let open = self.episodes.values().filter(|e| e.alert.state == AlertState::Firing);
+        open.map(|e| e.alert.severity)
+    }
+
+    /// Says which of the open episodes are about one thing. The first of each such set is told, the others point at it.
+    fn group(&mut self, watches: &[Watch]) {
+        let mut order: Vec<&String> =
+            self.episodes.iter().filter(|(_, e)| e.ended.is_none()).map(|(fingerprint, _)| fingerprint).collect();
+        let rank = |fingerprint: &String| {
+            let e = &self.episodes[fingerprint];
+            // A roll-up that is one part's doing comes after the part.
+            let width = if e.has_dominant_part() { usize::MAX } else { e.alert.group.len() };
+            (width, e.alert.first_window, e.metric, fingerprint.clone())
+        };
+        order.sort_by_cached_key(|fingerprint| rank(fingerprint));
+        let mut mains: Vec<&String> = Vec::new();
+        let mut parents: Vec<(String, Option<String>)> = Vec::new();
+        for fingerprint in order {
+            let e = &self.episodes[fingerprint];
+            let main = mains.iter().find(|main| {
+                let main = &self.episodes[**main];
+                main.plan == e.plan && main.explains(e, &watches[e.plan].plan)
+            });
+            parents.push((fingerprint.clone(), main.map(|main| self.episodes[*main].alert.id.clone())));
+            if main.is_none() {
+                mains.push(fingerprint);
+            }
+        }
+        for (fingerprint, parent) in parents {
+            if let Some(episode) = self.episodes.get_mut(&fingerprint) {
+                episode.alert.state = if parent.is_some() { AlertState::Suppressed } else { AlertState::Firing };
+                episode.alert.parent = parent;
+            }
+        }
+    }
+
+    /// The alerts that somebody should hear of: what fires, as it goes on; anything else once.
+    fn tell(&mut self) -> Vec<AlertUpdate> {
+        let mut alerts = Vec::new();
+        for episode in self.episodes.values_mut() {
+            let now = Some((episode.alert.state, episode.alert.severity));
+            let is_news = episode.told != now;
+            if is_news || episode.alert.state == AlertState::Firing {
+                episode.told = now;
+                alerts.push(AlertUpdate { alert: episode.alert.clone(), is_news });
+            }
+        }
+        alerts
+    }
+}
+
+impl Episode {
+    fn new(
+        model: &str,
+        watch: &Watch,
+        found: &Found,
+        members: Vec<Member>,
+        group: BTreeMap<String, Option<String>>,
+        fingerprint: &str,
+        window: Judged,
+    ) -> Self {
+        let spec = &watch.plan.specs[found.metric];
+        let identity = format!("{fingerprint}|{}", window.start);
+        let alert = Alert {
+            id: format!("{:016x}", xxh3_64(identity.as_bytes())),
+            model: model.to_owned(),
+            measure: spec.name.clone(),
+            group,
+            detector: spec.method.name().to_owned(),
+            state: AlertState::Firing,
+            severity: Severity::Info,
+            observed: 0.0,
+            expected: 0.0,
+            lower: 0.0,
+            upper: 0.0,
+            score: 0.0,
+            tail_probability: 1.0,
+            first_window: EventTime::new(window.start),
+            last_window: EventTime::new(window.start),
+            window_millis: window.end - window.start,
+            origin: Vec::new(),
+            z_score: 0.0,
+            threshold: spec.threshold,
+            false_alarms_per_year: f64::INFINITY,
+            formula: watch.plan.formula_text(found.metric),
+            since: EventTime::new(window.start),
+            horizon_millis: 0,
+            resolution: None,
+            parent: None,
+            money_at_stake: None,
+            parts: Vec::new(),
+            trace: Vec::new(),
+            fingerprint: fingerprint.to_owned(),
+            episodes: 1,
+            acknowledged_by: None,
+            acknowledged_at: None,
+            snoozed_until: None,
+        };
+        Self {
+            plan: found.plan,
+            node: found.node,
+            members,
+            metric: found.metric,
+            alert,
+            weight: 1.0,
+            horizon: 1,
+            usual_windows: 0,
+            ended: None,
+            told: None,
+            stake: None,
+        }
+    }
+
+    /// It came back before the series had been quiet for long.
+    fn begin_again(&mut self) {
+        self.alert.episodes += 1;
+        self.alert.resolution = None;
+        // What it comes back with is told, even if it is less than before.
+        self.alert.score = 0.0;
+    }
+
+    /// Takes an unusual reading.
+    fn take(&mut self, watch: &Watch, found: &Found, window: Judged, origin: &dyn Fn(i64) -> Vec<OffsetSpan>) {
+        let reading = &found.reading;
+        self.follow(watch, reading, window);
+        let alert = &mut self.alert;
+        if reading.score > alert.score {
+            (alert.observed, alert.expected) = (reading.observed, reading.expected);
+            (alert.lower, alert.upper) = (reading.lower, reading.upper);
+            (alert.score, alert.z_score) = (reading.score, reading.z_score);
+            alert.tail_probability = reading.tail_probability;
+            alert.false_alarms_per_year = reading.false_alarms_per_year;
+            let millis = i64::from(reading.horizon) * window.slide;
+            let since = window.start + window.slide - millis;
+            alert.horizon_millis = millis.max(window.end - window.start);
+            // Since when is what it was first seen by; later readings only say how bad it is.
+            alert.since =
+                if alert.trace.len() <= 1 { EventTime::new(since) } else { alert.since.min(EventTime::new(since)) };
+            (self.weight, self.horizon) = (reading.weight, self.horizon.max(reading.horizon));
+            alert.parts = parts(watch, found);
+        }
+        self.weigh(watch, origin);
+    }
+
+    /// Follows an open episode through a window in which nothing was found of it.
+    fn look(&mut self, watch: &Watch, window: Judged, origin: &dyn Fn(i64) -> Vec<OffsetSpan>) {
+        let is_there = watch.detector.group(self.node) == self.members;
+        let Some(reading) = watch.detector.standing(self.node, self.metric).filter(|_| is_there) else {
+            self.usual_windows += 1;
+            if self.usual_windows >= self.patience() {
+                self.end(window.start, Resolution::Gone);
+            }
+            return;
+        };
+        self.follow(watch, &reading, window);
+        self.usual_windows = if reading.unusual { 0 } else { self.usual_windows + 1 };
+        match self.usual_windows >= self.patience() {
+            true => self.end(window.start, Resolution::Recovered),
+            false => self.weigh(watch, origin),
+        }
+    }
+
+    /// Notes where the series stands in a window, and what that is worth.
+    fn follow(&mut self, watch: &Watch, reading: &Reading, window: Judged) {
+        let is_new = self.alert.trace.is_empty();
+        self.alert.last_window = EventTime::new(window.start);
+        self.alert.trace.push(AlertPoint {
+            window: EventTime::new(window.start),
+            observed: reading.observed,
+            expected: reading.expected,
+            lower: reading.lower,
+            upper: reading.upper,
+        });
+        if self.alert.trace.len() > TRACE_MAX {
+            self.alert.trace.remove(0);
+        }
+        if reading.unusual
+            && let Some(money) = watch.detector.money_at_stake(self.node, self.metric, reading)
+        {
+            // The first reading speaks for its whole horizon, each later one for its newest window.
+            let share = if is_new { 1.0 } else { 1.0 / f64::from(reading.horizon.max(1)) };
+            self.stake = Some(self.stake.unwrap_or(0.0) + money.abs() * share);
+        }
+    }
+
+    /// How grave it is, and where its events are.
+    fn weigh(&mut self, watch: &Watch, origin: &dyn Fn(i64) -> Vec<OffsetSpan>) {
+        let spec = &watch.plan.specs[self.metric];
+        let severity = severity(spec.severity, self.alert.score / spec.threshold, self.stake, spec.stake);
+        self.alert.severity = self.alert.severity.max(severity);
+        self.alert.money_at_stake = self.stake.and_then(money_text);
+        self.alert.origin = origin(self.alert.since.get());
+    }
+
+    fn end(&mut self, at: i64, resolution: Resolution) {
+        self.ended = Some(at);
+        self.alert.state = AlertState::Resolved;
+        self.alert.resolution = Some(resolution);
+        self.alert.parent = None;
+        self.alert.last_window = self.alert.last_window.max(EventTime::new(at));
+        if let Some(last) = self.alert.trace.last().filter(|_| resolution == Resolution::Recovered) {
+            (self.alert.observed, self.alert.expected) = (last.observed, last.expected);
+            (self.alert.lower, self.alert.upper) = (last.lower, last.upper);
+        }
+    }
+
+    /// Late events changed a window that the reading is over.
+    fn correct(&mut self, plan: &WatchPlan, start: i64, change: &dyn Fn(usize, &[Member], usize) -> f64) {
+        let grown = |column: usize| change(self.plan, &self.members, column);
+        let alert = &mut self.alert;
+        let observed = match plan.config.metrics[self.metric].formula {
+            Formula::Sum(column) | Formula::Level(column) => alert.observed + grown(column),
+            Formula::Ratio { numerator, denominator } | Formula::Mean { amount: numerator, count: denominator } => {
+                (alert.observed * self.weight + grown(numerator)) / (self.weight + grown(denominator))
+            }
+        };
+        if observed.is_finite() && observed != alert.observed {
+            alert.observed = observed;
+            if alert.lower <= observed && observed <= alert.upper {
+                self.end(start.max(self.alert.last_window.get()), Resolution::Corrected);
+            }
+        }
+    }
+
+    /// Usual windows that end it: more for one that was seen over a long time, or that flaps.
+    fn patience(&self) -> u32 {
+        let flapping = 1 << (self.alert.episodes - 1).clamp(0, FLAPPING_MAX);
+        RESOLVED_AFTER.max(self.horizon / 4) * flapping
+    }
+
+    fn cool_down(&self, slide: i64) -> i64 {
+        COOL_DOWN.max(COOL_DOWN_WINDOWS * slide).max(self.alert.horizon_millis)
+    }
+
+    /// Whether the deviation is nearly all of one part's.
+    fn has_dominant_part(&self) -> bool {
+        self.alert.parts.first().is_some_and(|part| part.share >= DOMINANT)
+    }
+
+    /// Whether another open episode is about what this one is about.
+    fn explains(&self, other: &Self, plan: &WatchPlan) -> bool {
+        let apart = (self.alert.first_window.get() - other.alert.first_window.get()).abs();
+        let covers = |wide: &[Member], narrow: &[Member]| {
+            wide.iter().zip(narrow).all(|(wide, narrow)| *wide == Member::All || wide == narrow)
+        };
+        let is_its_doing = || {
+            covers(&other.members, &self.members)
+                && other
+                    .alert
+                    .parts
+                    .first()
+                    .is_some_and(|part| part.share >= DOMINANT && part.group == self.alert.group)
+        };
+        // One that is much graver is news, unless it is the same events seen another way.
+        let may_be_one = plan.are_related(self.metric, other.metric) || other.alert.score < self.alert.score * GRAVER;
+        apart <= TOGETHER
+            && may_be_one
+            && (covers(&self.members, &other.members) || is_its_doing())
+    }
+}
+
+/// The severity that the line gives, one higher for a grave score or much money, one lower for little money.
+fn severity(base: Severity, gravity: f64, stake: Option<f64>, limit: Option<f64>) -> Severity {
+    let levels = [Severity::Info, Severity::Warning, Severity::Critical];
+    let mut level = base as i32 + i32::from(gravity >= GRAVE);
+    if let (Some(stake), Some(limit)) = (stake, limit) {
+        level += i32::from(stake >= limit) - i32::from(stake < limit / 10.0);
+    }
+    levels[level.clamp(0, 2) as usize]
+}
+
+fn money_text(money: f64) -> Option<String> {
+    let units = (money * 10_f64.powi(Money::SCALE as i32)).round();
+    (units.abs() < 1e18).then(|| Money::from_units(units as i64).to_string())
+}
+
+/// Who makes up a roll-up's deviation: by the group column that tells most, or by single series.
+fn parts(watch: &Watch, found: &Found) -> Vec<AlertPart> {
+    let children = watch.detector.contributions(found.node, found.metric, found.reading.horizon);
+    let whole: f64 = children.iter().map(|c| c.observed - c.expected).sum();
+    if children.len() < 2 || whole == 0.0 || !whole.is_finite() {
+        return Vec::new();
+    }
+    let free: Vec<usize> =
+        (0..watch.plan.group_columns.len()).filter(|at| watch.detector.group(found.node)[*at] == Member::All).collect();
+    let mut best: Vec<AlertPart> = Vec::new();
+    // One column alone says more to a person than a pair, so pairs must be clearly better.
+    let views = free.iter().map(|at| (vec![*at], 1.0)).chain((free.len() > 1).then(|| (free.clone(), 0.9)));
+    let mut best_top = 0.0;
+    for (columns, weight) in views {
+        let mut sums: BTreeMap<Vec<Member>, (f64, f64)> = BTreeMap::new();
+        for child in &children {
+            let members = watch.detector.group(child.node);
+            let mut key = watch.detector.group(found.node).to_vec();
+            columns.iter().for_each(|at| key[*at] = members[*at].clone());
+            let sum = sums.entry(key).or_default();
+            (sum.0, sum.1) = (sum.0 + child.observed, sum.1 + child.expected);
+        }
+        let mut parts: Vec<AlertPart> = sums
+            .into_iter()
+            .map(|(members, (observed, expected))| AlertPart {
+                group: watch.plan.group_of(&members),
+                observed,
+                expected,
+                share: (observed - expected) / whole,
+            })
+            .collect();
+        parts.sort_by(|a, b| b.share.total_cmp(&a.share));
+        let top = parts.first().map_or(0.0, |part| part.share.min(1.0)) * weight;
+        if parts.len() > 1 && top > best_top {
+            (best, best_top) = (parts, top);
+        }
+    }
+    best.truncate(PARTS_MAX);
+    best
+}
+
+fn fingerprint(model: &str, plan: &WatchPlan, metric: usize, group: &BTreeMap<String, Option<String>>) -> String {
+    let spec = &plan.specs[metric];
+    let key = Kpi::id_of("", EventTime::new(0), EventTime::new(0), group);
+    let identity = format!("{model}|{}|{}|{:?}|{key}", spec.name, spec.method.name(), spec.only);
+    format!("{:016x}", xxh3_64(identity.as_bytes()))
+}
