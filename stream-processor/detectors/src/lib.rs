@@ -8,9 +8,10 @@ mod calendar;
 mod detector;
 mod frame;
 mod nodes;
+mod rate;
 
-pub use calendar::{Calendar, Clock, Promotion};
+pub use calendar::{Calendar, CalendarError, Clock, Promotion};
 pub use detector::{Contribution, Detector, DetectorConfig, Direction, Finding, Formula, Health, Metric, Reading};
 pub use frame::Frame;
 pub use nodes::{Member, NodeId, Nodes};
-pub use stub::*;
+pub use rate::{RateConfig, RateError, RateSuite};

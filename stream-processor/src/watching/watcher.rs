@@ -41,8 +41,8 @@ impl AnyDetector {
             Method::Ewma { half_life, warmup } => series(SeriesMethod::Ewma(EwmaConfig { half_life, warmup })),
             Method::Cover => series(SeriesMethod::Cover(Default::default())),
             Method::Rate => {
-                let rate = RateConfig { money: plan.money, ..RateConfig::default() };
-                let suite = RateSuite::new(config, rate).map_err(|e| WatchError(format!("detect: {e}")))?;
+                let rate = RateConfig { detector: config, money: plan.money };
+                let suite = RateSuite::new(rate).map_err(|e| WatchError(format!("detect: {e}")))?;
                 Ok(Self::Rate(Box::new(suite)))
             }
         }
@@ -135,7 +135,9 @@ impl KnownTimes {
             group: columns.iter().map(|column| member(group, column)).collect(),
         });
         let clock_column = columns.iter().position(|column| *column == self.clock_column);
-        Calendar::new(promotions.collect(), clock_column, self.clocks.clone())
+        let clocks = if clock_column.is_some() { self.clocks.clone() } else { Vec::new() };
+        // What is read from files and settings is checked where it is read.
+        Calendar::new(columns.len(), promotions.collect(), clock_column, clocks).unwrap_or_default()
     }
 }
 

@@ -1,0 +1,76 @@
+//! How much more a number scatters than counting alone explains, learnt horizon by horizon.
+
+use serde::{Deserialize, Serialize};
+
+/// Independent sums that the assumption to start from counts as.
+const PRIOR: f32 = 10.0;
+
+/// The excess `a` of a variance `p m + a m²` of sums over one horizon, by moments: mean of `(x-m)² - p m` by mean of `m²`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Dispersion {
+    excess: f32,
+    square: f32,
+    /// Independent sums in memory.
+    count: f32,
+}
+
+impl Dispersion {
+    /// The excess, and more of it the less is known. `assumed` is where it starts.
+    #[inline]
+    pub(crate) fn excess(&self, assumed: f32) -> f64 {
+        let learnt = if self.square > 0.0 { (self.excess / self.square).max(0.0) } else { 0.0 };
+        let all = self.count + PRIOR;
+        let mean = (learnt * self.count + assumed * PRIOR) / all;
+        f64::from(mean * (1.0 + 1.0 / all.sqrt()))
+    }
+
+    /// Learns a sum: `square` of its error and `explained` by counting. `share` of an independent sum it is, `keep` what
+    /// it leaves of the memory. A larger error than 5 standard deviations counts as one of that.
+    #[inline]
+    pub(crate) fn learn(&mut self, square: f64, explained: f64, m: f64, assumed: f32, share: f32, keep: f32) {
+        let most = 25.0 * (explained + self.excess(assumed) * m * m);
+        self.excess = self.excess * keep + (square.min(most) - explained) as f32 * share;
+        self.square = self.square * keep + (m * m) as f32 * share;
+        self.count = self.count * keep + share;
+    }
+}
+
+/// Variance by mean of a sum that is no count, such as money: the intercept of `(x-m)²/m` over `m`, so that what comes
+/// from the size of single amounts is told from what grows with the square.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Unit {
+    sums: [f32; 5],
+}
+
+impl Unit {
+    /// What a count of 1 is worth; 1 where nothing speaks against a count.
+    #[inline]
+    pub(crate) fn size(&self, is_count: bool) -> f64 {
+        let [n, m, mm, q, qm] = self.sums.map(f64::from);
+        if n < 1.0 {
+            return 1.0;
+        }
+        let (mean, spread) = (q / n, n * mm - m * m);
+        let intercept = if spread > 0.05 * n * mm { (mm * q - m * qm) / spread } else { mean };
+        let size = intercept.clamp(0.1 * mean, mean);
+        if size.is_nan() || (is_count && size < 3.0) { 1.0 } else { size.max(f64::MIN_POSITIVE) }
+    }
+
+    #[inline]
+    pub(crate) fn learn(&mut self, x: f64, m: f64, size: f64, keep: f32, is_young: bool) {
+        // Where less than one amount is expected the quotient is wild.
+        let weight = m / (m + size);
+        if weight.is_nan() || weight <= 0.0 {
+            return;
+        }
+        let mut square = (x - m) * (x - m);
+        if !is_young {
+            square = square.min(25.0 * m * f64::from(self.sums[3] / self.sums[0].max(1e-9)));
+        }
+        let weighted = square / (m + size);
+        let add = [weight, weight * m, weight * m * m, weighted, weighted * m];
+        for (sum, add) in self.sums.iter_mut().zip(add) {
+            *sum = *sum * keep + add as f32;
+        }
+    }
+}

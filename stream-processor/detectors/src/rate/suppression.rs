@@ -1,0 +1,75 @@
+//! One anomaly, one alarm: who else is told of, what is not learnt meanwhile, and which sums begin anew.
+
+use crate::NodeId;
+use serde::{Deserialize, Serialize};
+
+/// A number that is unusual in this window, before it is known whether it is told.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) node: NodeId,
+    pub(crate) metric: usize,
+    pub(crate) horizon: usize,
+    pub(crate) score: f64,
+}
+
+/// The loudest alarm of the last hour that a series had a part in.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Stamp {
+    window: u32,
+    score: f32,
+}
+
+impl Stamp {
+    pub(crate) fn new(window: u32, score: f64) -> Self {
+        Self { window, score: score as f32 }
+    }
+
+    /// Whether it silences a score: within an hour, of `hour` windows, only a louder one is told.
+    pub(crate) fn silences(&self, window: u32, hour: u32, score: f64) -> bool {
+        self.score > 0.0 && window - self.window < hour && score as f32 <= self.score
+    }
+}
+
+/// When a series is not learnt because something is wrong with it.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Freeze {
+    since: u32,
+    until: u32,
+}
+
+impl Freeze {
+    pub(crate) fn holds(&self, window: u32) -> bool {
+        window < self.until
+    }
+
+    /// Begins it, or makes it longer: an hour from now, `hours_max` in all. What lasts longer is learnt: it is how things
+    /// are now. After that it can begin again when half a day has passed.
+    pub(crate) fn extend(&mut self, window: u32, hour: u32, hours_max: u32) {
+        if window >= self.until + 12 * hour || self.until == 0 {
+            *self = Self { since: window, until: window };
+        }
+        self.until = self.until.max((window + hour).min(self.since + hours_max * hour) + 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_freeze_ends_after_its_longest_and_rests() {
+        let mut freeze = Freeze::default();
+        let frozen = (100..1_500).filter(|window| {
+            freeze.extend(*window, 60, 4);
+            freeze.holds(window + 1)
+        });
+        assert_eq!(frozen.count(), 2 * 240, "four hours, half a day of rest, four hours");
+    }
+
+    #[test]
+    fn only_a_louder_alarm_is_told_within_the_hour() {
+        let stamp = Stamp::new(10, 6.0);
+        assert!(stamp.silences(69, 60, 6.0) && !stamp.silences(69, 60, 6.1) && !stamp.silences(70, 60, 5.0));
+        assert!(!Stamp::default().silences(3, 60, 1.0));
+    }
+}
