@@ -13,6 +13,7 @@ mod method;
 mod moments;
 mod nodes;
 mod one_series;
+mod per_series;
 mod zscore;
 
 pub use calendar::{Calendar, Clock, Promotion};
@@ -22,4 +23,5 @@ pub use frame::Frame;
 pub use method::Method;
 pub use nodes::{Member, NodeId, Nodes};
 pub use one_series::OneSeries;
+pub use per_series::PerSeries;
 pub use zscore::{EwmaConfig, ZScoreConfig};
