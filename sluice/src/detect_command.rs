@@ -4,7 +4,7 @@ use crate::{WrongUse, known_times::read_calendar, query::seen_enough};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use sluice_detectors::{
-    Clock, Cover, CoverConfig, Detector, Ewma, EwmaConfig, Frame, Member, ZScore, ZScoreConfig,
+    Clock, CoverConfig, Detector, EwmaConfig, Frame, Member, Method, OneSeries, ZScoreConfig,
 };
 use sluice_events::parse_event_time;
 use sluice_stream_processor::{ColumnKind, DetectSpec, KnownTimes, WatchColumn, WatchPlan, detector_of};
@@ -109,26 +109,17 @@ fn one_series(
     reader: &mut csv::Reader<Box<dyn Read>>,
     out: &mut impl Write,
 ) -> Result<()> {
-    let mut judge: Box<dyn FnMut(i64, f64) -> f64> = match args.method {
-        SeriesMethodName::Cover => {
-            let mut cover = Cover::new(CoverConfig::default());
-            Box::new(move |time, value| cover.judge(time, value))
-        }
-        SeriesMethodName::Zscore => {
-            let mut zscore = ZScore::new(ZScoreConfig::default());
-            Box::new(move |time, value| zscore.anomaly_score(time, value))
-        }
-        SeriesMethodName::Ewma => {
-            let mut ewma = Ewma::new(EwmaConfig::default());
-            Box::new(move |time, value| ewma.anomaly_score(time, value))
-        }
+    let mut series = OneSeries::new(match args.method {
+        SeriesMethodName::Cover => Method::Cover(CoverConfig::default()),
+        SeriesMethodName::Zscore => Method::ZScore(ZScoreConfig::default()),
+        SeriesMethodName::Ewma => Method::Ewma(EwmaConfig::default()),
         SeriesMethodName::Rate => return many_series(args, header, reader, out),
-    };
+    });
     writeln!(out, "{TIME_COLUMN},{},anomaly_score", header[1])?;
     rows(&args.file, reader, |time, row| {
         // What is no number is a gap.
         let value = row[1].parse().unwrap_or(f64::NAN);
-        Ok(writeln!(out, "{},{},{:.6}", &row[0], &row[1], judge(time, value))?)
+        Ok(writeln!(out, "{},{},{:.6}", &row[0], &row[1], series.judge(time, value))?)
     })
 }
 

@@ -4,7 +4,7 @@
 //! a series that flaps rings once. Of alerts about one thing, one is told: the roll-up, unless one part makes up nearly
 //! all of it; then that part. The others are suppressed and point at it.
 
-use super::{plan::WatchPlan, watcher::Watch};
+use super::{plan::WatchPlan, spec::Method, watcher::Watch};
 use serde::{Deserialize, Serialize};
 use sluice_detectors::{Detector, Formula, Member, NodeId, Reading};
 use sluice_events::{
@@ -410,9 +410,7 @@ impl Episode {
         };
         // One that is much graver is news, unless it is the same events seen another way.
         let may_be_one = plan.are_related(self.metric, other.metric) || other.alert.score < self.alert.score * GRAVER;
-        apart <= TOGETHER
-            && may_be_one
-            && (covers(&self.members, &other.members) || is_its_doing())
+        apart <= TOGETHER && may_be_one && (covers(&self.members, &other.members) || is_its_doing())
     }
 }
 
@@ -433,6 +431,11 @@ fn money_text(money: f64) -> Option<String> {
 
 /// Who makes up a roll-up's deviation: by the group column that tells most, or by single series.
 fn parts(watch: &Watch, found: &Found) -> Vec<AlertPart> {
+    let is_sum = matches!(watch.plan.config.metrics[found.metric].formula, Formula::Sum(_));
+    if !is_sum && watch.plan.method != Method::Rate {
+        // Their parts are quotients, which do not add up.
+        return Vec::new();
+    }
     let children = watch.detector.contributions(found.node, found.metric, found.reading.horizon);
     let whole: f64 = children.iter().map(|c| c.observed - c.expected).sum();
     if children.len() < 2 || whole == 0.0 || !whole.is_finite() {

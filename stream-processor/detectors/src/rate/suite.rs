@@ -166,7 +166,8 @@ impl RateSuite {
     /// # Errors
     /// When a metric is a level or names a column that there is not, or windows have no length.
     pub fn new(config: RateConfig) -> Result<Self, RateError> {
-        let DetectorConfig { group_columns, value_columns, slide_millis, ref metrics, rolls_up, series_max } = config.detector;
+        let DetectorConfig { group_columns, value_columns, slide_millis, ref metrics, rolls_up, series_max } =
+            config.detector;
         if slide_millis <= 0 {
             return Err(RateError::Slide { slide_millis });
         }

@@ -1,0 +1,338 @@
+//! Novelty of one series of any numbers: how far the newest lies from all that were seen.
+//!
+//! The numbers seen are covered by few prototypes, each standing for what lies within [`RADIUS`] of it; a number that no
+//! prototype covers is new, by its distance to the nearest, and becomes one. Hence an alarm is one window: what was new
+//! is known from then on. Distances are in standard deviations, and in their logarithm far out, so that scale, offset and
+//! the unit do not matter. Three views are looked at, the number itself, its deviation from what its hour of the day and
+//! of the week usually brings, and the mean of the last few; a view that finds something new all the time is believed less.
+//!
+//! Nearest-neighbour distance to what was seen as a measure of novelty, and the summary of a stream by few
+//! representatives, are old: Hart's condensed nearest neighbour rule (1968) keeps what the kept do not explain;
+//! Knorr and Ng (1998) and Ramaswamy, Rastogi and Shim (2000) call outlying what lies far from its neighbours; Marsland,
+//! Shapiro and Nehmzow (2002) grow a set of prototypes where the input is new, and habituate. Here all is in one
+//! dimension, where the nearest of sorted prototypes is one of two.
+//!
+//! The numbers below were chosen on half of the Numenta Anomaly Benchmark's files; each may change by a fifth, and all
+//! together, and the result changes by about a point.
+
+use crate::{
+    Reading,
+    limits::Limits,
+    moments::{Moments, rate_of_half_life},
+};
+use serde::{Deserialize, Serialize};
+
+/// A number so near to a prototype, in bent standard deviations, is nothing new.
+const RADIUS: f64 = 0.15;
+/// Up to about so many standard deviations from the mean, distance is linear; further out it is logarithmic.
+const BEND: f64 = 3.2;
+/// Prototypes of a view at most. Bent as it is, the line seldom needs as many.
+const PROTOTYPES_MAX: usize = 64;
+/// A gap within what was seen is less new than what lies beyond.
+const WITHIN: f64 = 0.75;
+/// The number itself, beside what its hour brings, which counts in full.
+const PLAIN: f64 = 0.8;
+/// Numbers of the smoothed view, and what it counts.
+const SMOOTHED_OVER: usize = 5;
+const SMOOTHED: f64 = 0.35;
+/// What is further than this from all that was seen is an alarm to its view, and makes it less believed,
+const ALARM: f64 = 1.2;
+/// by so much,
+const DISBELIEF: f64 = 0.4;
+/// for about so many windows.
+const REMEMBERED: f64 = 500.0;
+/// Mean and deviation, in windows. Long: a deviation that follows quickly makes the old new again.
+const HALF_LIFE: f64 = 5_000.0;
+/// What lies further than so many deviations from the mean is learnt as if it lay there: one absurd number must not blind.
+const LEARNT_UP_TO: f64 = 40.0;
+/// Weight of the newest number in the profile of its hour.
+const PROFILE_RATE: f64 = 0.04;
+/// The deviation of an hour is that of all hours until about so many numbers of it were seen.
+const HOUR_SHRINKAGE: f64 = 8.0;
+/// Distance that scores a half.
+const HALF_SCORE: f64 = 0.17;
+
+/// Settings of the cover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CoverConfig {
+    /// Windows seen before the first judgement.
+    pub warmup: usize,
+}
+
+impl Default for CoverConfig {
+    fn default() -> Self {
+        Self { warmup: 20 }
+    }
+}
+
+/// The cover of one series. Its memory does not grow with the series.
+///
+/// The score is in [0, 1]: 0 is nothing new, a half what is usually worth telling. Tail probability and false alarms a
+/// year say how often this series came to such a score before, real anomalies included; a score that it never came to
+/// counts as if it had come to it once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Cover {
+    plain: View,
+    by_hour_of_day: View,
+    by_hour_of_week: View,
+    smoothed: View,
+    day: Profile,
+    week: Profile,
+    /// The newest numbers, oldest first.
+    last: Vec<f64>,
+    reached: Reached,
+}
+
+impl Default for Cover {
+    fn default() -> Self {
+        let view = View::default();
+        Self {
+            plain: view.clone(),
+            by_hour_of_day: view.clone(),
+            by_hour_of_week: view.clone(),
+            smoothed: view,
+            day: Profile::new(24),
+            week: Profile::new(7 * 24),
+            last: Vec::with_capacity(SMOOTHED_OVER),
+            reached: Reached::default(),
+        }
+    }
+}
+
+impl Cover {
+    /// Judges the next number by those before it, then learns it. None during warm-up.
+    ///
+    /// The expectation is what the hour usually brings, and the band spans the deviations from it that were seen.
+    /// Within the band, too, a number can be new: for lying where none lay, or together with the ones before.
+    pub(crate) fn judge(
+        &mut self,
+        start_millis: i64,
+        observed: f64,
+        config: &CoverConfig,
+        limits: &Limits,
+    ) -> Option<Reading> {
+        let is_judged = !self.is_warming_up(config);
+        let hour = start_millis.div_euclid(3_600_000).rem_euclid(7 * 24) as usize;
+        let (of_day, of_week) = (self.day.usual(hour % 24), self.week.usual(hour));
+        let (expected, scale, band) = match (of_week, of_day) {
+            (Some((mean, scale)), _) => (mean, scale, &self.by_hour_of_week),
+            (None, Some((mean, scale))) => (mean, scale, &self.by_hour_of_day),
+            (None, None) => (0.0, 1.0, &self.plain),
+        };
+        let edges = band.span().map(|deviation| expected + scale * deviation);
+        let (expected, deviation) = (expected + scale * band.moments.mean, scale * band.deviation());
+
+        // Learnt, an absurd number must not outweigh all others; looked at, it is as new as it is.
+        let learnt = self.plain.bounded(observed);
+        let mut new = PLAIN * self.plain.novelty(observed);
+        let by_day = of_day.map(|(mean, scale)| self.by_hour_of_day.novelty((observed - mean) / scale));
+        let by_week = of_week.map(|(mean, scale)| self.by_hour_of_week.novelty((observed - mean) / scale));
+        new = new.max(match (by_day, by_week) {
+            (Some(by_day), Some(by_week)) => by_day.min(by_week),
+            (by_day, by_week) => by_day.or(by_week).unwrap_or(0.0),
+        });
+        self.day.learn(hour % 24, learnt);
+        self.week.learn(hour, learnt);
+        if self.last.len() == SMOOTHED_OVER {
+            self.last.remove(0);
+        }
+        self.last.push(observed);
+        if self.last.len() == SMOOTHED_OVER {
+            let mean = self.last.iter().sum::<f64>() / SMOOTHED_OVER as f64;
+            new = new.max(SMOOTHED * self.smoothed.novelty(mean));
+        }
+        if !is_judged {
+            return None;
+        }
+        let score = new / (new + HALF_SCORE);
+        let tail_probability = self.reached.share(score);
+        self.reached.count(score);
+        let z_score = (observed - expected) / deviation;
+        let [lower, upper] = limits.band(edges);
+        Some(Reading {
+            observed,
+            expected,
+            lower,
+            upper,
+            score,
+            z_score,
+            tail_probability,
+            false_alarms_per_year: tail_probability * limits.tests_per_year,
+            weight: 1.0,
+            horizon: 1,
+            unusual: score >= limits.threshold && limits.watches(z_score),
+        })
+    }
+
+    pub(crate) fn is_warming_up(&self, config: &CoverConfig) -> bool {
+        (self.plain.moments.learnt as usize) < config.warmup
+    }
+
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let views = [&self.plain, &self.by_hour_of_day, &self.by_hour_of_week, &self.smoothed];
+        let numbers = views.iter().map(|view| view.prototypes.capacity()).sum::<usize>() + self.last.capacity();
+        let hours = self.day.hours.capacity() + self.week.hours.capacity();
+        numbers * size_of::<f64>() + hours * size_of::<Hour>()
+    }
+}
+
+/// One way to look at a series.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct View {
+    moments: Moments,
+    /// What was seen, in order of size.
+    prototypes: Vec<f64>,
+    /// The alarms of late, the older the less.
+    alarms: f64,
+}
+
+impl View {
+    /// How new a number is, the view's credit reckoned in; then it is known.
+    fn novelty(&mut self, value: f64) -> f64 {
+        let at = self.prototypes.partition_point(|known| *known < value);
+        let distance = self.distance(value, at);
+        let weight = if at == 0 || at == self.prototypes.len() { 1.0 } else { WITHIN };
+        // Of the first numbers each is far from all others.
+        let new = if self.moments.learnt < FEW { 0.0 } else { weight * distance };
+        if distance > RADIUS {
+            self.prototypes.insert(at, value);
+            if self.prototypes.len() > PROTOTYPES_MAX {
+                self.merge_nearest();
+            }
+        }
+        self.moments.learn(self.bounded(value), rate_of_half_life(HALF_LIFE));
+        let believed = new / (1.0 + DISBELIEF * self.alarms);
+        self.alarms *= (-1.0 / REMEMBERED).exp();
+        if new > ALARM {
+            self.alarms += (new / ALARM).sqrt();
+        }
+        believed
+    }
+
+    /// To the nearest prototype of those on either side of `at`.
+    fn distance(&self, value: f64, at: usize) -> f64 {
+        let place = self.bend(value);
+        let neighbours = &self.prototypes[at.saturating_sub(1)..(at + 1).min(self.prototypes.len())];
+        neighbours.iter().map(|known| (place - self.bend(*known)).abs()).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Where a number lies on the bent line: order is kept, so the nearest there is a neighbour here.
+    fn bend(&self, value: f64) -> f64 {
+        BEND * ((value - self.moments.mean) / (BEND * self.deviation())).asinh()
+    }
+
+    fn deviation(&self) -> f64 {
+        self.moments.deviation().max(self.moments.mean.abs() * 1e-9).max(1e-12)
+    }
+
+    fn bounded(&self, value: f64) -> f64 {
+        if self.moments.learnt <= 20 || self.moments.variance == 0.0 {
+            return value;
+        }
+        let reach = LEARNT_UP_TO * self.deviation();
+        value.clamp(self.moments.mean - reach, self.moments.mean + reach)
+    }
+
+    /// Of the two prototypes nearest to each other one is enough; the smallest and the largest stay.
+    fn merge_nearest(&mut self) {
+        let places: Vec<f64> = self.prototypes.iter().map(|known| self.bend(*known)).collect();
+        let gap = |at: &usize| places[*at + 1] - places[*at];
+        let nearest = (0..places.len() - 1).min_by(|a, b| gap(a).total_cmp(&gap(b))).unwrap_or(0);
+        self.prototypes.remove(nearest.max(1));
+    }
+
+    /// The smallest and the largest seen.
+    fn span(&self) -> [f64; 2] {
+        [
+            self.prototypes.first().copied().unwrap_or(f64::NEG_INFINITY),
+            self.prototypes.last().copied().unwrap_or(f64::INFINITY),
+        ]
+    }
+}
+
+/// Numbers a view has to know before one can be new to it.
+const FEW: u32 = 10;
+
+/// What the hours of a day or a week usually bring.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Profile {
+    hours: Vec<Hour>,
+    /// How far numbers lie from the mean of their hour, over all hours.
+    off: f64,
+    learnt: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Hour {
+    mean: f64,
+    /// How far numbers lie from the mean.
+    off: f32,
+    /// Numbers learnt, up to what makes a difference.
+    learnt: u16,
+}
+
+impl Profile {
+    fn new(hours: usize) -> Self {
+        Self { hours: vec![Hour::default(); hours], off: 0.0, learnt: 0 }
+    }
+
+    /// The mean of an hour, and how much further numbers lie from it than from those of other hours; none for an hour not
+    /// seen.
+    fn usual(&self, at: usize) -> Option<(f64, f64)> {
+        let hour = &self.hours[at];
+        if hour.learnt == 0 {
+            return None;
+        }
+        if self.learnt < 20 || self.off == 0.0 {
+            return Some((hour.mean, 1.0));
+        }
+        let weight = f64::from(hour.learnt).min(1.0 / PROFILE_RATE);
+        let off = (weight * f64::from(hour.off) + HOUR_SHRINKAGE * self.off) / (weight + HOUR_SHRINKAGE);
+        Some((hour.mean, off / self.off))
+    }
+
+    fn learn(&mut self, at: usize, value: f64) {
+        let hour = &mut self.hours[at];
+        hour.learnt = hour.learnt.saturating_add(1);
+        let weight = (1.0 / f64::from(hour.learnt)).max(PROFILE_RATE);
+        if hour.learnt > 1 {
+            let off = (value - hour.mean).abs();
+            self.learnt = self.learnt.saturating_add(1);
+            self.off += (1.0 / f64::from(self.learnt)).max(1.0 / 2_000.0) * (off - self.off);
+            hour.off += (weight * (off - f64::from(hour.off))) as f32;
+        }
+        hour.mean += weight * (value - hour.mean);
+    }
+}
+
+/// How often a series came to which score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Reached {
+    /// By sixteenths of the score.
+    times: [f32; 16],
+    windows: f32,
+}
+
+impl Reached {
+    /// Old windows count half after so many, a quarter after twice as many.
+    const REMEMBERED: f32 = 20_000.0;
+
+    /// Share of windows with a score as high as this, this one counted in.
+    fn share(&self, score: f64) -> f64 {
+        let higher = self.times[Self::step(score)..].iter().sum::<f32>();
+        f64::from(higher + 1.0) / f64::from(self.windows + 1.0)
+    }
+
+    fn count(&mut self, score: f64) {
+        self.times[Self::step(score)] += 1.0;
+        self.windows += 1.0;
+        if self.windows >= Self::REMEMBERED {
+            self.times.iter_mut().chain([&mut self.windows]).for_each(|times| *times /= 2.0);
+        }
+    }
+
+    fn step(score: f64) -> usize {
+        ((score * 16.0) as usize).min(15)
+    }
+}
