@@ -84,7 +84,7 @@ metrics! {
     DetectorBytes = "sluice_detector_state_bytes", IntGauge, ["model", "detector"], "Memory that a detector holds, about.";
     DetectorLastWindow = "sluice_detector_last_window_timestamp_seconds", Gauge, ["model", "detector"], "Start of the last window that was judged, in event time, seconds since 1970.";
     AlertsSent = "sluice_alert_notices_sent_total", Counter, ["receiver"], "Notices of alerts that a receiver has taken.";
-    AlertAttemptsFailed = "sluice_alert_notice_failures_total", Counter, ["receiver", "reason"], "Attempts to send a notice that failed.";
+    AlertAttemptsFailed = "sluice_alert_notice_failures_total", Counter, ["receiver"], "Attempts to send a notice that failed.";
     AlertsDropped = "sluice_alert_notices_dropped_total", Counter, ["receiver", "reason"], "Notices that were given up: the backlog was full, the receiver refused them, or was away for too long.";
     AlertBacklog = "sluice_alert_notices_waiting", IntGauge, ["receiver"], "Notices that wait for a receiver.";
     Uptime = "sluice_start_time_seconds", Gauge, [], "When this process started, seconds since 1970.";

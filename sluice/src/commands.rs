@@ -2,7 +2,9 @@
 
 use crate::{
     Config,
+    alerts::{self, AlertsCommand},
     config::Overrides,
+    detect_command::{self, DetectArgs},
     dlq::{self, DlqCommand},
     doctor,
     lake_command::{self, LakeCommand},
@@ -103,6 +105,11 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Alerts: list, show, ack, snooze; simulate what would have fired.
+    #[command(subcommand)]
+    Alerts(AlertsCommand),
+    /// Score the windows of a CSV file with a detector.
+    Detect(DetectArgs),
     /// The tables of the lake: show, compact, retain, vacuum, history, forget.
     #[command(subcommand)]
     Lake(LakeCommand),
@@ -216,6 +223,11 @@ enum ConfigCommand {
 /// With a text for people; [`WrongUse`] when the command line or the settings are at fault.
 pub fn run(command_line: CommandLine) -> Result<ExitCode> {
     let CommandLine { command, dir, config, set, .. } = command_line;
+    // A key without a section is a setting of a detector, which `alerts simulate` tries.
+    let (set, tried): (Vec<_>, Vec<_>) = match &command {
+        Command::Alerts(command) if command.is_simulation() => set.into_iter().partition(|s| is_of_section(s)),
+        _ => (set, Vec::new()),
+    };
     let config = Config::load(&Overrides { file: config, dir, set })?;
     match command {
         Command::Up(args) => {
@@ -254,6 +266,8 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
             return Ok(verdict(doctor::run(config, json)?));
         }
         Command::Dlq(command) => return dlq::run(&config, command),
+        Command::Alerts(command) => return alerts::run(&config, command, &tried),
+        Command::Detect(args) => detect_command::run(&args)?,
         Command::Load { files, json } => load::run(&config, &files, json)?,
         Command::Lake(command) => lake_command::run(&config, command)?,
         Command::Models(command) => return show_models(&config, command),
@@ -265,6 +279,10 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
 /// 0 when what was checked holds, else 1.
 pub(crate) fn verdict(holds: bool) -> ExitCode {
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_of_section(set: &str) -> bool {
+    set.split_once('=').is_some_and(|(key, _)| key.contains('.') && !key.starts_with("group."))
 }
 
 fn existing(file: PathBuf) -> Result<PathBuf> {

@@ -4,12 +4,15 @@
 //! Never: decides what an event means; that is the business of the rooms.
 
 mod admission;
+mod alerts;
 mod caretaker;
 mod commands;
 mod config;
+mod detect_command;
 mod dlq;
 mod doctor;
 mod judged;
+mod known_times;
 mod lake_command;
 mod lake_tables;
 mod live_models;

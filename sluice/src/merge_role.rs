@@ -2,12 +2,12 @@
 
 use crate::{
     Config,
+    alerts::Announcer,
     known_times::Calendars,
     lake_tables::{alert_rows, gold_alerts, live},
     live_models::LiveModels,
     pipeline::{Pipeline, spawn},
     process_role::commit,
-    teller::Teller,
 };
 use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
@@ -17,7 +17,7 @@ use datafusion::{
 };
 use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
-    Alert, AlertState, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Subject,
+    Alert, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Subject,
     TopicCodec, partition_for_key,
 };
 use sluice_sinks::{
@@ -53,7 +53,7 @@ pub(crate) struct MergeRole {
     models: Arc<LiveModels>,
     store: Arc<dyn KpiStore>,
     calendars: Arc<Calendars>,
-    notifier: Arc<Teller>,
+    announcer: Arc<Announcer>,
     runtime: tokio::runtime::Handle,
     loops: BTreeMap<u32, RunningLoop>,
     /// None: the partitions are fixed.
@@ -90,7 +90,7 @@ impl MergeRole {
             models: models.clone(),
             store: store.clone(),
             calendars: Calendars::load(config)?,
-            notifier: Arc::new(Teller::start(pipeline, store)?),
+            announcer: Arc::new(Announcer::start(pipeline, store)?),
             runtime: runtime.clone(),
             loops: BTreeMap::new(),
             membership: None,
@@ -121,7 +121,7 @@ impl MergeRole {
                 models: self.models.clone(),
                 store: self.store.clone(),
                 calendars: self.calendars.clone(),
-                notifier: self.notifier.clone(),
+                announcer: self.announcer.clone(),
                 runtime: self.runtime.clone(),
                 orders: orders.clone(),
             };
@@ -193,7 +193,7 @@ impl MergeRole {
         let all: Vec<u32> = self.loops.keys().copied().collect();
         let (log, topic) = (self.pipeline.log.clone(), self.pipeline.config.topics.partials.clone());
         self.end(&all, |partition| Ok(log.offsets(&topic, Partition::new(partition))?.end.get()), false)?;
-        self.notifier.finish();
+        self.announcer.finish();
         Ok(())
     }
 }
@@ -228,7 +228,7 @@ struct MergeLoop {
     models: Arc<LiveModels>,
     store: Arc<dyn KpiStore>,
     calendars: Arc<Calendars>,
-    notifier: Arc<Teller>,
+    announcer: Arc<Announcer>,
     runtime: tokio::runtime::Handle,
     orders: Arc<Orders>,
 }
@@ -498,7 +498,7 @@ impl MergeLoop {
             for update in outputs.alerts.drain(..) {
                 let value = outputs.alert_codec.encode(&update.alert).context("encode alert")?;
                 buffer.push(LogTime::new(0), Some(update.alert.id.as_bytes()), Some(&value), &[]);
-                self.notifier.tell(update);
+                self.announcer.tell(update);
             }
             self.pipeline.log.append(&topics.alerts, Partition::new(0), &buffer)?;
         }
@@ -542,6 +542,7 @@ impl MergeLoop {
                 self.pipeline.metrics.set(Metric::DetectorLastWindow, &labels, last as f64 / 1000.0);
             }
         }
+        self.announcer.report();
         let label = self.partition.to_string();
         let mut all = 0;
         for (model, open, bytes) in merger.held() {
