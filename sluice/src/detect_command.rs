@@ -3,9 +3,7 @@
 use crate::{WrongUse, known_times::read_calendar, query::seen_enough};
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use sluice_detectors::{
-    Clock, CoverConfig, Detector, EwmaConfig, Frame, Member, Method, OneSeries, ZScoreConfig,
-};
+use sluice_detectors::{Clock, CoverConfig, Detector, EwmaConfig, Frame, Member, Method, OneSeries, ZScoreConfig};
 use sluice_events::parse_event_time;
 use sluice_stream_processor::{ColumnKind, DetectSpec, KnownTimes, WatchColumn, WatchPlan, detector_of};
 use std::{
@@ -57,9 +55,14 @@ const SERIES_MAX: usize = 100_000;
 /// Prints scores to stdout.
 pub(crate) fn run(args: &DetectArgs) -> Result<()> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(open(&args.file)?);
-    let header: Vec<String> = reader.headers().with_context(|| place(&args.file, 1))?.iter().map(str::to_owned).collect();
+    let header: Vec<String> =
+        reader.headers().with_context(|| place(&args.file, 1))?.iter().map(str::to_owned).collect();
     if header.first().map(String::as_str) != Some(TIME_COLUMN) || header.len() < 2 {
-        return Err(WrongUse(format!("{}: its first line must be timestamp,value or timestamp,…", args.file.display())).into());
+        return Err(WrongUse(format!(
+            "{}: its first line must be timestamp,value or timestamp,…",
+            args.file.display()
+        ))
+        .into());
     }
     let mut out = BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
     let is_one_series = header.len() == 2 && args.watch.is_empty() && args.watch_file.is_none();

@@ -39,8 +39,7 @@ impl Calendars {
     /// When it cannot be read, with file and line; an URL that does not answer now is asked again later.
     pub fn load(config: &Arc<Config>) -> Result<Arc<Self>> {
         let clocks = clocks(&config.detect)?;
-        let mut times =
-            KnownTimes { promotions: Vec::new(), clock_column: config.detect.clock_column.clone(), clocks };
+        let mut times = KnownTimes { promotions: Vec::new(), clock_column: config.detect.clock_column.clone(), clocks };
         let mut told = None;
         match promotions(&config.detect.calendar) {
             Ok(promotions) => times.promotions = promotions,
@@ -71,7 +70,9 @@ impl Calendars {
     pub fn look(&self) {
         let detect = &self.config.detect;
         let Ok(mut looked) = self.looked.try_lock() else { return };
-        if detect.calendar.is_empty() || detect.calendar_interval.is_zero() || looked.0.elapsed() < detect.calendar_interval
+        if detect.calendar.is_empty()
+            || detect.calendar_interval.is_zero()
+            || looked.0.elapsed() < detect.calendar_interval
         {
             return;
         }
@@ -108,8 +109,7 @@ fn promotions(place: &str) -> Result<Promotions> {
         return Ok(Vec::new());
     }
     let text = match is_url(place) {
-        false => std::fs::read_to_string(place)
-            .map_err(|e| WrongUse(format!("detect.calendar: read {place}: {e}")))?,
+        false => std::fs::read_to_string(place).map_err(|e| WrongUse(format!("detect.calendar: read {place}: {e}")))?,
         true => {
             let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(ANSWER_WITHIN)).build().into();
             let mut answer = agent.get(place).call().with_context(|| format!("detect.calendar: ask {place}"))?;
@@ -140,9 +140,10 @@ pub(crate) fn read_calendar(text: &str, place: &str) -> Result<Promotions> {
         if to <= from {
             return Err(WrongUse(format!("calendar {place}, line {line}: it ends before it starts")).into());
         }
-        let groups = header.iter().zip(row.iter()).enumerate().filter(|(at, (name, value))| {
-            ![start, end].contains(at) && *name != "name" && !["", "*"].contains(value)
-        });
+        let groups =
+            header.iter().zip(row.iter()).enumerate().filter(|(at, (name, value))| {
+                ![start, end].contains(at) && *name != "name" && !["", "*"].contains(value)
+            });
         promotions.push((from, to, groups.map(|(_, (name, value))| (name.to_owned(), value.to_owned())).collect()));
     }
     promotions.sort();
@@ -152,9 +153,9 @@ pub(crate) fn read_calendar(text: &str, place: &str) -> Result<Promotions> {
 /// The clocks of the zones that the settings give.
 fn clocks(config: &DetectConfig) -> Result<Vec<Clock>> {
     let clock = |(value, zone): (&String, &String)| {
-        let zone: Tz = zone.parse().map_err(|_| {
-            WrongUse(format!("detect.zones.{value}: '{zone}' is no time zone, such as Europe/Paris"))
-        })?;
+        let zone: Tz = zone
+            .parse()
+            .map_err(|_| WrongUse(format!("detect.zones.{value}: '{zone}' is no time zone, such as Europe/Paris")))?;
         Ok(Clock { value: value.clone(), offsets: offsets(zone) })
     };
     config.zones.iter().map(clock).collect()

@@ -17,8 +17,8 @@ use datafusion::{
 };
 use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
-    Alert, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Subject,
-    TopicCodec, partition_for_key,
+    Alert, EventTime, Kpi, KpiKey, LogTime, Offset, PaneState, Partial, Partition, RecordBuffer, Subject, TopicCodec,
+    partition_for_key,
 };
 use sluice_sinks::{
     Metric,

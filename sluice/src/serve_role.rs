@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    alerts::SilverEvents,
     live_models::LiveModels,
     pipeline::{Pipeline, now_millis},
     process_role::{ProgressOfPartitions, statuses},
@@ -89,6 +90,7 @@ pub(crate) fn start(
         status: status.clone(),
         models: live.clone(),
         quality: Arc::new(LakeQuality::new(config, runtime.handle().clone())),
+        evidence: Arc::new(SilverEvents::new(config, runtime.handle().clone(), live)),
     };
     let (stop, stopped) = oneshot::channel::<()>();
     runtime.spawn(async move {

@@ -1,6 +1,9 @@
 //! Tells of alerts: one line in the log, counters, and the receivers of the settings.
 
-use crate::{WrongUse, pipeline::{Pipeline, now_millis}};
+use crate::{
+    WrongUse,
+    pipeline::{Pipeline, now_millis},
+};
 use anyhow::{Context, Result};
 use sluice_alert_channels::{Notifier, ReceiverStatistics};
 use sluice_events::{Alert, AlertState, EventTime, alert_text, score_meaning};
@@ -44,10 +47,9 @@ impl Announcer {
             false => Some(Notifier::start(receivers, now_millis, ()).context("start the receivers of alerts")?),
         };
         if let Some(notifier) = &notifier {
-            for state in [AlertState::Firing, AlertState::Acknowledged] {
-                let query = AlertQuery { state: Some(state), limit: OPEN_MAX, ..AlertQuery::default() };
-                store.alerts(&query)?.iter().for_each(|alert| notifier.recall(alert));
-            }
+            let states = vec![AlertState::Firing, AlertState::Acknowledged];
+            let query = AlertQuery { states, limit: OPEN_MAX, ..AlertQuery::default() };
+            store.alerts(&query)?.iter().for_each(|alert| notifier.recall(alert));
         }
         Ok(Self {
             notifier: Mutex::new(notifier),

@@ -92,7 +92,8 @@ fn as_events(rows: &RecordBatch) -> Result<RecordBatch> {
     let mut fields = schema.fields().to_vec();
     let mut columns = Vec::with_capacity(fields.len() + 2);
     for field in &fields {
-        let column = rows.column_by_name(field.name()).with_context(|| format!("silver.events has no {}", field.name()))?;
+        let column =
+            rows.column_by_name(field.name()).with_context(|| format!("silver.events has no {}", field.name()))?;
         columns.push(cast(column, field.data_type())?);
     }
     for name in ["_partition", "_offset"] {
