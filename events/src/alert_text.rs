@@ -1,6 +1,6 @@
 //! An alert in words.
 
-use crate::{Alert, AlertState, EventTime, Resolution};
+use crate::{Alert, AlertPart, AlertState, EventTime, Resolution};
 use chrono::{DateTime, SecondsFormat, Utc};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,38 @@ const SHARE_TOLD: f64 = 0.2;
 /// mostly category apparel (62 %)`
 pub fn alert_text(alert: &Alert) -> String {
     let is_over = alert.state == AlertState::Resolved;
+    let band = match (alert.lower.is_finite(), alert.upper.is_finite()) {
+        (true, true) => format!(" ({} to {})", number_text(alert.lower), number_text(alert.upper)),
+        (true, false) => format!(" (at least {})", number_text(alert.lower)),
+        (false, true) => format!(" (at most {})", number_text(alert.upper)),
+        (false, false) => String::new(),
+    };
+    let horizon = match alert.horizon_millis {
+        0 => String::new(),
+        millis => format!(" in {}", duration_text(millis)),
+    };
+    let mut text = format!(
+        "{}: {}{horizon}, expected {}{band}, since {}",
+        alert_title(alert),
+        number_text(alert.observed),
+        number_text(alert.expected),
+        moment(alert.since),
+    );
+    let parts = alert.parts.iter().filter(|part| part.share >= SHARE_TOLD).take(PARTS_TOLD);
+    let parts: Vec<String> = parts.map(|part| part_text(alert, part)).collect();
+    if !parts.is_empty() && !is_over {
+        text.push_str("; mostly ");
+        text.push_str(&parts.join(" and "));
+    }
+    if let Some(money) = alert.money_at_stake.as_deref().and_then(|m| m.parse::<f64>().ok()).filter(|_| !is_over) {
+        text.push_str(&format!("; about {} at stake so far", number_text(money)));
+    }
+    text
+}
+
+/// What and where, and how it stands, without numbers: `purchases of pulse (country FR) is too low`.
+pub fn alert_title(alert: &Alert) -> String {
+    let is_over = alert.state == AlertState::Resolved;
     let direction = match alert.resolution {
         Some(Resolution::Corrected) if is_over => "in range after all, late events came",
         Some(Resolution::Gone) if is_over => "no longer heard of",
@@ -23,35 +55,12 @@ pub fn alert_text(alert: &Alert) -> String {
         _ if alert.observed < alert.expected => "too low",
         _ => "too high",
     };
-    let band = match (alert.lower.is_finite(), alert.upper.is_finite()) {
-        (true, true) => format!(" ({} to {})", number(alert.lower), number(alert.upper)),
-        (true, false) => format!(" (at least {})", number(alert.lower)),
-        (false, true) => format!(" (at most {})", number(alert.upper)),
-        (false, false) => String::new(),
-    };
-    let horizon = match alert.horizon_millis {
-        0 => String::new(),
-        millis => format!(" in {}", duration(millis)),
-    };
-    let mut text = format!(
-        "{}{} is {direction}: {}{horizon}, expected {}{band}, since {}",
-        alert.measure,
-        place(alert),
-        number(alert.observed),
-        number(alert.expected),
-        moment(alert.since),
-    );
-    let parts = alert.parts.iter().filter(|part| part.share >= SHARE_TOLD).take(PARTS_TOLD);
-    let parts: Vec<String> =
-        parts.map(|p| format!("{} ({:.0} %)", in_words(&only(&p.group, &alert.group)), p.share * 100.0)).collect();
-    if !parts.is_empty() && !is_over {
-        text.push_str("; mostly ");
-        text.push_str(&parts.join(" and "));
-    }
-    if let Some(money) = alert.money_at_stake.as_deref().and_then(|m| m.parse::<f64>().ok()).filter(|_| !is_over) {
-        text.push_str(&format!("; about {} at stake so far", number(money)));
-    }
-    text
+    format!("{}{} is {direction}", alert.measure, place(alert))
+}
+
+/// A part of an alert's roll-up and its share: `category apparel (62 %)`.
+pub fn part_text(alert: &Alert, part: &AlertPart) -> String {
+    format!("{} ({:.0} %)", in_words(&only(&part.group, &alert.group)), part.share * 100.0)
 }
 
 /// What its score means: how often nothing would look like this.
@@ -63,9 +72,9 @@ pub fn score_meaning(alert: &Alert) -> String {
     if a_year <= 1e-6 {
         "by chance less than once in a million years".to_owned()
     } else if a_year < 0.5 {
-        format!("by chance about once in {} years", number((1.0 / a_year).round()))
+        format!("by chance about once in {} years", number_text((1.0 / a_year).round()))
     } else {
-        format!("by chance about {} times a year", number(a_year.round().max(1.0)))
+        format!("by chance about {} times a year", number_text(a_year.round().max(1.0)))
     }
 }
 
@@ -100,7 +109,7 @@ fn moment(time: EventTime) -> String {
 }
 
 /// `1 minute`, `90 seconds`, `4 hours`.
-fn duration(millis: i64) -> String {
+pub fn duration_text(millis: i64) -> String {
     let (count, unit) = [(86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second")]
         .into_iter()
         .find(|(length, _)| millis % length == 0)
@@ -108,8 +117,8 @@ fn duration(millis: i64) -> String {
     format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Two decimal places at most; four significant digits for what is small.
-fn number(value: f64) -> String {
+/// Two decimal places at most; four for what is smaller than one.
+pub fn number_text(value: f64) -> String {
     let places = if value == 0.0 || value.abs() >= 1.0 { 2 } else { 4 };
     let text = format!("{value:.places$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }

@@ -28,7 +28,7 @@ mod time_text;
 mod validate;
 
 pub use alert::{Alert, AlertPart, AlertPoint, AlertState, OffsetSpan, Resolution, Severity};
-pub use alert_text::{alert_text, score_meaning};
+pub use alert_text::{alert_text, alert_title, duration_text, number_text, part_text, score_meaning};
 pub use codec::{CodecError, TopicCodec};
 pub use dead_letter::{DeadLetter, Reason, Stage};
 pub use decode::{DecodeError, Decoded, EventDecoder, IncompatibleSchema};
