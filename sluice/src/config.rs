@@ -254,7 +254,7 @@ impl Config {
             let (path, value) =
                 pair.split_once('=').ok_or_else(|| WrongUse(format!("--set {pair}: give section.key=value")))?;
             let path: Vec<String> = path.trim().split('.').map(str::to_owned).collect();
-            set(&mut tree, &path, value.trim()).map_err(|e| WrongUse(format!("--set {pair}: {e}")))?;
+            set(&mut tree, &path, value.trim()).map_err(|e| WrongUse(format!("--set {}: {e}", path.join("."))))?;
         }
         if let Some(dir) = &overrides.dir {
             tree.insert("dir".to_owned(), Value::String(dir.display().to_string()));
@@ -318,6 +318,7 @@ impl Config {
                 .into());
             }
         }
+        self.alerts.check().map_err(|error| WrongUse(error.to_string()))?;
         // A file without a commit is taken for one that a crash left behind when it is older than that.
         if self.lake.maintain.vacuum_after < self.lake.roll_age.saturating_mul(2) {
             return Err(WrongUse("lake.maintain.vacuum_after must be twice lake.roll_age or more".to_owned()).into());

@@ -9,7 +9,6 @@ use sluice_events::parse_event_time;
 use sluice_stream_processor::KnownTimes;
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},

@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, fmt};
 /// Starts logging.
 pub fn start(command_line: &CommandLine) {
     // The Delta kernel says "error" where it finds a table not made yet, which is how every table begins.
-    let quiet = "warn,sluice=info,sluice_producer=info,sluice_event_log=info,sluice_sinks=info,deltalake_core=error,delta_kernel=off,buoyant_kernel=off";
+    let quiet = "warn,sluice=info,sluice_producer=info,sluice_event_log=info,sluice_alert_channels=info,sluice_sinks=info,deltalake_core=error,delta_kernel=off,buoyant_kernel=off";
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
     let lines = fmt()
         .with_env_filter(filter)

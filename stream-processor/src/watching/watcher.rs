@@ -9,8 +9,8 @@ use crate::{LiveModel, Window, merger::Rows};
 use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 use sluice_detectors::{
-    Calendar, Contribution, Detector, EwmaConfig, Finding, Formula, Frame, Health, Member, Method as SeriesMethod,
-    NodeId, PerSeries, RateConfig, RateSuite, Reading, ZScoreConfig,
+    Calendar, Contribution, Detector, EwmaConfig, Finding, Frame, Health, Member, Method as SeriesMethod, NodeId,
+    PerSeries, RateConfig, RateSuite, Reading, ZScoreConfig,
 };
 use sluice_events::{Measure, OffsetSpan, Severity};
 use std::{collections::BTreeMap, sync::Arc};
