@@ -52,7 +52,7 @@ const STAYS: f64 = 2.0 * RADIUS;
 /// Distance that scores a half.
 const HALF_SCORE: f64 = 0.18;
 
-/// Settings of the cover.
+/// Settings of the cover: the novelty of a number among all that its series ever showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoverConfig {
@@ -67,10 +67,6 @@ impl Default for CoverConfig {
 }
 
 /// The cover of one series. Its memory does not grow with the series.
-///
-/// The score is in [0, 1]: 0 is nothing new, a half what is usually worth telling. Tail probability and false alarms a
-/// year say how often this series came to such a score before, real anomalies included; a score that it never came to
-/// counts as if it had come to it once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Cover {
     plain: View,
