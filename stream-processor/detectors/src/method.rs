@@ -12,11 +12,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Deviations from the mean of the last windows. The score counts standard deviations.
+    /// Deviation from the mean of the last windows. The score counts standard deviations, of which a sum's is never below
+    /// that of a Poisson count. Tail probability (two-sided) and false alarms a year hold for normal numbers that do not
+    /// depend on each other; real ones have longer tails, so count on more false alarms.
     ZScore(ZScoreConfig),
-    /// Deviations from an exponentially weighted mean. The score counts standard deviations.
+    /// Deviation from an exponentially weighted mean, otherwise alike.
     Ewma(EwmaConfig),
-    /// Distance to all that was seen. The score is in [0, 1]: a half is usually worth telling.
+    /// Distance to all that was seen, also at this hour of the day and week. The score is in [0, 1]: 0 is nothing new, a
+    /// half usually worth telling. Tail probability and false alarms a year are no theory but how often this series came
+    /// to such a score before, real anomalies included; what it never came to counts as if it had come to it once.
     Cover(CoverConfig),
 }
 

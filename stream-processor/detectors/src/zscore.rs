@@ -11,7 +11,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Settings of [`ZScore`].
+/// Settings of the rolling z-score.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ZScoreConfig {
@@ -27,7 +27,7 @@ impl Default for ZScoreConfig {
     }
 }
 
-/// Settings of [`Ewma`].
+/// Settings of the z-score by exponentially weighted mean and deviation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EwmaConfig {
@@ -44,9 +44,6 @@ impl Default for EwmaConfig {
 }
 
 /// A rolling z-score: mean and deviation of the last windows.
-///
-/// The score is the deviations from the mean; tail probability (two-sided) and false alarms a year hold for normal
-/// numbers that do not depend on each other. Real ones have longer tails, so count on more false alarms.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ZScore {
     recent: VecDeque<f64>,

@@ -1,0 +1,85 @@
+//! Metric-windows judged a second on one core, and what a series holds in memory.
+//!
+//! `cargo bench -p sluice-detectors` measures; `cargo test --benches` runs the same tiny.
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Poisson};
+use sluice_detectors::{
+    Calendar, CoverConfig, Detector, DetectorConfig, Direction, EwmaConfig, Formula, Frame, Method, Metric, PerSeries,
+    ZScoreConfig,
+};
+use std::{env, sync::Arc, time::Instant};
+use xxhash_rust::xxh3::Xxh3;
+
+const WINDOW_MILLIS: i64 = 300_000;
+
+fn main() {
+    // Windows of five minutes: the large run is three weeks, so that every hour of the week is known.
+    let (groups, windows) = if env::args().any(|a| a == "--bench") { (100, 6_048) } else { (5, 50) };
+    let frames = frames(groups, windows);
+    for (name, method, threshold) in [
+        ("zscore", Method::ZScore(ZScoreConfig::default()), 4.0),
+        ("ewma", Method::Ewma(EwmaConfig::default()), 4.0),
+        ("cover", Method::Cover(CoverConfig::default()), 0.5),
+    ] {
+        measure(name, PerSeries::new(config(groups, threshold), method), &frames);
+    }
+}
+
+fn measure(name: &str, mut detector: impl Detector, frames: &[Frame]) {
+    let (mut findings, mut told, mut result) = (Vec::new(), 0, Xxh3::new());
+    let began = Instant::now();
+    for frame in frames {
+        detector.observe(frame, &Calendar::default(), &mut findings);
+        for finding in findings.drain(..) {
+            told += 1;
+            result.update(&finding.node.to_le_bytes());
+            result.update(&finding.reading.score.to_le_bytes());
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    let health = detector.health();
+    let judged = health.series * frames.len();
+    println!(
+        "{name}: {judged} metric-windows in {seconds:.2} s: {:.2} million/s, {} bytes a series, {told} findings, result {:016x}",
+        judged as f64 / seconds / 1e6,
+        health.bytes / health.series.max(1),
+        result.digest()
+    );
+}
+
+/// Groups by two columns, and so with roll-ups, that sell from 1 to 100 a window, by day twice as much as by night.
+fn frames(groups: usize, windows: usize) -> Vec<Frame> {
+    let mut random = ChaCha8Rng::seed_from_u64(1);
+    let names: Vec<_> = (0..groups)
+        .map(|group| [Some(Arc::from(format!("{}", group % 10))), Some(Arc::from(format!("{}", group / 10)))])
+        .collect();
+    let mut frame_of = |window: usize| {
+        let mut frame = Frame::new(2, 2);
+        let start = window as i64 * WINDOW_MILLIS;
+        frame.clear(start, start + WINDOW_MILLIS);
+        let season = 1.5 + 0.5 * (start as f64 / 86_400_000.0 * std::f64::consts::TAU).sin();
+        for (group, name) in names.iter().enumerate() {
+            let usual = (group % 100 + 1) as f64 * season;
+            let orders: f64 = Poisson::new(usual).expect("a mean above 0").sample(&mut random);
+            frame.push(name, &[orders, (orders * 0.8).round()]);
+        }
+        frame
+    };
+    (0..windows).map(&mut frame_of).collect()
+}
+
+fn config(groups: usize, threshold: f64) -> DetectorConfig {
+    let metric = |name: &str, formula| Metric { name: name.to_owned(), formula, direction: Direction::Both, threshold };
+    DetectorConfig {
+        group_columns: 2,
+        value_columns: 2,
+        slide_millis: WINDOW_MILLIS,
+        metrics: vec![
+            metric("orders", Formula::Sum(0)),
+            metric("payrate", Formula::Ratio { numerator: 1, denominator: 0 }),
+        ],
+        series_max: groups,
+    }
+}
