@@ -80,6 +80,7 @@ fn config(groups: usize, threshold: f64) -> DetectorConfig {
             metric("orders", Formula::Sum(0)),
             metric("payrate", Formula::Ratio { numerator: 1, denominator: 0 }),
         ],
+        rolls_up: true,
         series_max: groups,
     }
 }

@@ -4,4 +4,5 @@
 
 mod conformance;
 mod per_series;
+mod rate;
 mod shop;

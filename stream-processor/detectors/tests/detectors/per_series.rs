@@ -42,6 +42,7 @@ fn config(formula: Formula) -> DetectorConfig {
         value_columns: 2,
         slide_millis: MINUTE_MILLIS,
         metrics: vec![metric],
+        rolls_up: true,
         series_max: 10,
     }
 }

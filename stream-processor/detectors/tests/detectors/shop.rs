@@ -15,6 +15,7 @@ pub const ORDERS: f64 = 200.0;
 pub type Row = (Vec<Option<Arc<str>>>, Vec<f64>);
 
 /// Rows with the columns orders, paid and amount; a day's noise is one seed's.
+#[derive(Clone)]
 pub struct Shop {
     random: ChaCha8Rng,
     groups: Vec<Vec<Option<Arc<str>>>>,
@@ -60,6 +61,7 @@ pub fn config(group_columns: usize) -> DetectorConfig {
             metric("payrate", Formula::Ratio { numerator: 1, denominator: 0 }),
             metric("basket", Formula::Mean { amount: 2, count: 1 }),
         ],
+        rolls_up: true,
         series_max: 100,
     }
 }
