@@ -73,15 +73,15 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
 
     // What each anomaly must raise: a series, and where its number goes.
     let raised: [(&str, OfKind); 2] = [
-        ("payment_outage", |a| a["model"] == "sales" && a["measure"] == "orders" && a["score"].as_f64() < Some(0.0)),
-        ("abandoned_cart_spike", |a| a["group"]["event_type"] == "cart_abandon" && a["score"].as_f64() > Some(0.0)),
+        ("payment_outage", |a| a["measure"] == "pay_rate" && a["z_score"].as_f64() < Some(0.0)),
+        ("abandoned_cart_spike", |a| a["measure"] == "abandonment" && a["z_score"].as_f64() > Some(0.0)),
     ];
     for (kind, of_kind) in raised {
         let label = labels.iter().find(|l| l["kind"] == kind).unwrap();
         let start = label["start_millis"].as_i64().unwrap();
         let in_time = |alert: &Value| {
             let first = millis(&alert["first_window"]);
-            of_kind(alert) && first + WINDOW > start && first <= start + 2 * WINDOW
+            of_kind(alert) && first + WINDOW > start && first <= start + 2 * WINDOW && alert["state"] != "suppressed"
         };
         let began = Instant::now();
         let alert = loop {
@@ -93,7 +93,10 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
         };
         let id = alert["id"].as_str().unwrap();
         let line = said(&|line| (line.contains("ALERT") && line.contains(id)).then(|| line.to_owned()));
-        assert!(line.contains("is too"), "{line}");
+        assert!(line.contains("is too") && line.contains("by chance"), "{line}");
+        let explained: Value = serde_json::from_str(&get(&format!("api/v1/alerts/{id}"))).unwrap();
+        assert!(!explained["origin"].as_array().unwrap().is_empty(), "{explained:#}");
+        assert!(get(&format!("api/v1/alerts/{id}/chart.svg")).starts_with("<svg"));
         let (model, severity) = (alert["model"].as_str().unwrap(), alert["severity"].as_str().unwrap());
         let series = format!("sluice_alerts_total{{model=\"{model}\",severity=\"{severity}\"}} ");
         let metrics = get("metrics");
@@ -109,6 +112,8 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
     let status = child.wait().unwrap();
     reader.join().unwrap();
     assert_eq!(status.code(), Some(0), "{:#?}", lines.lock().unwrap());
+    let raised = sluice.number("SELECT count(DISTINCT id) FROM gold.alerts WHERE state = 'firing'");
+    assert!(raised >= 2, "{raised} alerts are in the lake");
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod alert_book;
 mod history;
 mod plan;
 mod spec;
+#[cfg(test)]
+mod tests;
 mod watcher;
 
 pub use alert_book::AlertUpdate;
