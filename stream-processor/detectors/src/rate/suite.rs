@@ -545,7 +545,10 @@ impl RateSuite {
                 live.candidates.extend(self.judge(id, node, metric, window));
             }
         }
-        let is_frozen = node.freeze.holds(window) || live.candidates.len() > first;
+        if live.candidates.len() > first {
+            self.freeze(node, window);
+        }
+        let is_frozen = node.freeze.holds(window);
         if !is_frozen && !is_promoted {
             for (metric, now) in now.iter().enumerate() {
                 self.learn_scatter(node, metric, now, window);
@@ -810,21 +813,24 @@ impl RateSuite {
     }
 
     fn hold_one(&mut self, node: NodeId, window: u32) {
-        let hour = self.pace.hour;
-        let is_young = |node: &Node| ((window - node.born) as f32 * self.pace.hours_in_window) < 24.0;
-        let Some(kept) = self.kept[node as usize].as_deref_mut() else { return };
-        let hours_max = if is_young(kept) { 1 } else { 4 };
-        kept.freeze.extend(window, hour, hours_max);
-        if kept.restarted == window {
-            return;
-        }
-        kept.restarted = window;
-        for (metric, watched) in self.config.detector.metrics.iter().enumerate() {
-            let lanes = if matches!(watched.formula, Formula::Mean { .. }) { 3 } else { 2 };
-            for lane in self.layout.lanes_of(metric, lanes) {
-                self.horizons.restart(&mut kept.cells[lane]);
+        let Some(mut kept) = self.kept[node as usize].take() else { return };
+        self.freeze(&mut kept, window);
+        if kept.restarted != window {
+            kept.restarted = window;
+            for (metric, watched) in self.config.detector.metrics.iter().enumerate() {
+                let lanes = if matches!(watched.formula, Formula::Mean { .. }) { 3 } else { 2 };
+                for lane in self.layout.lanes_of(metric, lanes) {
+                    self.horizons.restart(&mut kept.cells[lane]);
+                }
             }
         }
+        self.kept[node as usize] = Some(kept);
+    }
+
+    /// Stops learning for a time; on the first day a short one, because all that is known is the last minutes.
+    fn freeze(&self, node: &mut Node, window: u32) {
+        let is_young = (window - node.born) as f32 * self.pace.hours_in_window < 24.0;
+        node.freeze.extend(window, self.pace.hour, if is_young { 1 } else { 4 });
     }
 
     /// Begins all sums anew.
