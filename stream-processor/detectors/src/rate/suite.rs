@@ -740,7 +740,15 @@ impl RateSuite {
                     profile.learn(at, x.max(0.0), Shape { ..shape }, self.pace.learning(window - node.born));
                 }
                 Formula::Ratio { .. } | Formula::Mean { .. } => {
-                    let (above, below) = (now.observed, now.below);
+                    // What is far off is learnt as what is just so.
+                    let sure =
+                        leaf.quotients[place[metric]].seen().0 > 0.0 && is_warm && now.unsure < 0.3 * now.expected;
+                    let own = if now.square > 0.0 { spread(&node.streams[metric]) * now.square } else { now.expected };
+                    let far = 4.0 * (own + 0.01 * now.expected * now.expected).sqrt()
+                        + if now.square > 0.0 { 0.0 } else { 2.0 };
+                    let above =
+                        if sure { now.observed.clamp(now.expected - far, now.expected + far) } else { now.observed };
+                    let (above, below) = (above.max(0.0), now.below);
                     leaf.quotients[place[metric]].learn(at, above, below, self.pace.hourly, self.pace.quotient);
                     let pooled = &mut self.pooled[metric];
                     *pooled = (pooled.0 + above, pooled.1 + below);

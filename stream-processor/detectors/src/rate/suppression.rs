@@ -43,9 +43,13 @@ impl Freeze {
     }
 
     /// Begins it, or makes it longer: an hour from now, `hours_max` in all. What lasts longer is learnt: it is how things
-    /// are now. After that it can begin again when half a day has passed.
+    /// are now, and after it half a day has to pass until it can begin again.
     pub(crate) fn extend(&mut self, window: u32, hour: u32, hours_max: u32) {
-        if window >= self.until + 12 * hour || self.until == 0 {
+        if !self.holds(window) {
+            let was_long = self.until - self.since >= hours_max * hour;
+            if was_long && window < self.until + 12 * hour {
+                return;
+            }
             *self = Self { since: window, until: window };
         }
         self.until = self.until.max((window + hour).min(self.since + hours_max * hour) + 1);
