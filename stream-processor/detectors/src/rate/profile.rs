@@ -123,7 +123,7 @@ impl Profile {
         }
         self.open.1 += 1.0;
         self.open.2 += x as f32;
-        if shape.known > 0.0 {
+        if shape.known > 0.0 && settings.is_level_learnt {
             let (keep, without) = (settings.level_keep, shape.expected / self.level());
             self.level.0 = self.level.0 * keep + x as f32;
             self.level.1 = self.level.1 * keep + without as f32;
@@ -216,6 +216,8 @@ const DAY_UNSURE: f32 = 0.12;
 pub(crate) struct Learning {
     /// What a window leaves of the level's memory.
     pub(crate) level_keep: f32,
+    /// Whether the level is learnt too.
+    pub(crate) is_level_learnt: bool,
     /// Windows in an hour.
     pub(crate) hour_windows: f32,
     /// Whole weeks that the series has been seen.

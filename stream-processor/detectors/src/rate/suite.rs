@@ -4,7 +4,7 @@ use super::horizons::{Horizon, Horizons};
 use super::lag::{LAG_MAX, Lag};
 use super::node::{Layout, Node, WARM};
 use super::pace::Pace;
-use super::profile::{Civil, Shape};
+use super::profile::Civil;
 use super::span::{Law, Span, Tolerance, score};
 use super::suppression::{Candidate, Stamp};
 use super::tail::{log10_chance, z_of};
@@ -155,6 +155,9 @@ const FELT: f64 = 0.05;
 const AMOUNTS_LEAST: f64 = 3.0;
 /// Variance of the logarithm of an amount to start from, and in how many windows' weight.
 const SPREAD: (f64, f64) = (0.5, 20.0);
+/// How far off, as a share, a number is learnt for the time of day while something is wrong: an hour that is expected
+/// wrongly and therefore unusual day after day could not be learnt otherwise.
+const FAR_IN_FREEZE: f64 = 0.15;
 /// Windows that may be missing between two.
 const GAP_MAX: i64 = 60;
 /// Days after which a group that is not seen is forgotten.
@@ -674,7 +677,9 @@ impl RateSuite {
                 let is_young = window - node.born < WARM;
                 stream.unit.learn(now.observed, now.expected * fast(stream, size), size, self.pace.amounts, is_young);
                 if let Some(keep) = self.pace.fast {
-                    let x = clip(now.observed, now.expected * fast(stream, size), size, 0.03);
+                    let m = now.expected * fast(stream, size);
+                    let far = far_of(m, size, 0.03) + 2.0 * size;
+                    let x = now.observed.clamp(m - far, m + far);
                     stream.fast = (stream.fast.0 * keep + x as f32, stream.fast.1 * keep + now.expected as f32);
                 }
             }
@@ -722,36 +727,39 @@ impl RateSuite {
                 *local = *local * self.pace.local + *value as f32;
             }
         }
-        if is_frozen || is_promoted {
+        if is_promoted {
             return;
         }
         for (metric, now) in now.iter().enumerate() {
+            let (expected, far) = (now.expected, FAR_IN_FREEZE * now.expected);
             match self.config.detector.metrics[metric].formula {
                 Formula::Sum(column) => {
                     let stream = &node.streams[metric];
                     let size = stream.unit.size(self.is_count[column]);
                     let profile = &mut leaf.profiles[place[metric]];
                     let shape = profile.shape(at, self.pace.hour_windows > 1.0);
-                    let x = if is_warm {
-                        clip(now.observed, now.expected * fast(stream, size), size, 0.1)
-                    } else {
-                        now.observed
-                    };
-                    profile.learn(at, x.max(0.0), Shape { ..shape }, self.pace.learning(window - node.born));
+                    let m = expected * fast(stream, size);
+                    let far = if is_frozen { FAR_IN_FREEZE * m } else { far_of(m, size, 0.1) + 2.0 * size };
+                    if is_warm && (!is_frozen || shape.known > 0.0) {
+                        let x = now.observed.clamp(m - far, m + far).max(0.0);
+                        profile.learn(at, x, shape, self.pace.learning(window - node.born, !is_frozen));
+                    }
                 }
                 Formula::Ratio { .. } | Formula::Mean { .. } => {
-                    // What is far off is learnt as what is just so.
-                    let sure =
-                        leaf.quotients[place[metric]].seen().0 > 0.0 && is_warm && now.unsure < 0.3 * now.expected;
-                    let own = if now.square > 0.0 { spread(&node.streams[metric]) * now.square } else { now.expected };
-                    let far = 4.0 * (own + 0.01 * now.expected * now.expected).sqrt()
-                        + if now.square > 0.0 { 0.0 } else { 2.0 };
-                    let above =
-                        if sure { now.observed.clamp(now.expected - far, now.expected + far) } else { now.observed };
-                    let (above, below) = (above.max(0.0), now.below);
-                    leaf.quotients[place[metric]].learn(at, above, below, self.pace.hourly, self.pace.quotient);
+                    let quotient = &mut leaf.quotients[place[metric]];
+                    let is_mean = now.square > 0.0;
+                    let own = if is_mean { spread(&node.streams[metric]) * now.square } else { expected };
+                    let is_sure = is_warm && quotient.seen().0 > 0.0 && now.unsure < 0.3 * expected;
+                    let far = match (is_frozen, is_sure) {
+                        (true, true) => far,
+                        (true, false) => continue,
+                        (false, true) => far_of(1.0, own, 0.01 * expected * expected) + if is_mean { 0.0 } else { 2.0 },
+                        (false, false) => f64::INFINITY,
+                    };
+                    let above = now.observed.clamp(expected - far, expected + far).max(0.0);
+                    quotient.learn(at, above, now.below, self.pace.hourly, self.pace.quotient);
                     let pooled = &mut self.pooled[metric];
-                    *pooled = (pooled.0 + above, pooled.1 + below);
+                    *pooled = (pooled.0 + above, pooled.1 + now.below);
                 }
                 Formula::Level(_) => {}
             }
@@ -951,11 +959,10 @@ fn spread(stream: &super::node::Stream) -> f64 {
     (squares + SPREAD.0 * SPREAD.1) / (of + SPREAD.1)
 }
 
-/// A number, or what it is learnt as when it is far from what it should be.
+/// How far from its expectation a number is learnt as it is; one further off is learnt as one so far.
 #[inline]
-fn clip(x: f64, m: f64, size: f64, a: f64) -> f64 {
-    let far = 4.0 * (size * m + a * m * m).sqrt() + 2.0 * size;
-    x.clamp(m - far, m + far)
+fn far_of(m: f64, size: f64, a: f64) -> f64 {
+    4.0 * (size * m + a * m * m).sqrt()
 }
 
 /// How far a rate may be off in promotions. The larger room of the rate's and of its complement's: where nearly all buy,
