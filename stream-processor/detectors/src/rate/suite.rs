@@ -637,8 +637,12 @@ impl RateSuite {
                 continue;
             }
             let Some((span, observed)) = self.span(node, metric, horizon, at, window) else { continue };
+            let limit = self.limits[metric * count + at];
+            if span.is_near(observed, limit) {
+                continue;
+            }
             let z = span.z(observed);
-            if z.abs() < self.limits[metric * count + at] || !counts(watched.direction, z) {
+            if z.abs() < limit || !counts(watched.direction, z) {
                 continue;
             }
             let score = score(z, horizon.log10_tests);
