@@ -27,13 +27,17 @@ impl Dispersion {
     /// Learns a sum: `square` of its error and `explained` by counting. `share` of an independent sum it is, `keep` what
     /// it leaves of the memory. A larger error than 5 standard deviations counts as one of that.
     #[inline]
-    pub(crate) fn learn(&mut self, square: f64, explained: f64, m: f64, assumed: f32, share: f32, keep: f32) {
-        let most = 25.0 * (explained + self.excess(assumed) * m * m);
+    pub(crate) fn learn(&mut self, square: f64, explained: f64, m_square: f64, assumed: f32, share: f32, keep: f32) {
+        let most = 25.0 * (explained + self.excess(assumed) * m_square);
         self.excess = self.excess * keep + (square.min(most) - explained) as f32 * share;
-        self.square = self.square * keep + (m * m) as f32 * share;
+        self.square = self.square * keep + m_square as f32 * share;
         self.count = self.count * keep + share;
     }
 }
+
+/// Windows with amounts, of one series, that count as much as all others: how amounts grow is seen best of series of all
+/// sizes.
+const FEW: f64 = 2000.0;
 
 /// Variance by mean of a sum that is no count, such as money: the intercept of `(x-m)²/m` over `m`, so that what comes
 /// from the size of single amounts is told from what grows with the square.
@@ -43,17 +47,17 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// What a count of 1 is worth; 1 where nothing speaks against a count.
-    #[inline]
-    pub(crate) fn size(&self, is_count: bool) -> f64 {
+    /// What a count of 1 is worth; 1 where nothing speaks against a count. `others`: what it is worth elsewhere, for when
+    /// little was seen.
+    pub(crate) fn size(&self, is_count: bool, others: f64) -> f64 {
         let [n, m, mm, q, qm] = self.sums.map(f64::from);
-        if n < 1.0 {
-            return 1.0;
+        if n <= 0.0 {
+            return others;
         }
         let (mean, spread) = (q / n, n * mm - m * m);
         let intercept = if spread > 0.05 * n * mm { (mm * q - m * qm) / spread } else { mean };
-        let size = intercept.clamp(0.1 * mean, mean);
-        if size.is_nan() || (is_count && size < 3.0) { 1.0 } else { size.max(f64::MIN_POSITIVE) }
+        let size = (intercept.max(0.1 * mean).min(mean) * n + others * FEW) / (n + FEW);
+        if !size.is_finite() || (is_count && size < 3.0) { 1.0 } else { size.max(f64::from(f32::MIN_POSITIVE)) }
     }
 
     #[inline]

@@ -79,8 +79,12 @@ pub(crate) struct Stream {
     /// Standard deviation of the logarithm by which the expectation may be off as a whole, now and for long horizons.
     pub(crate) unsure: f32,
     pub(crate) unsure_long: f32,
+    /// How much of the expectation is one series': 1 when all is, less when many have a part in it.
+    pub(crate) concentration: f32,
     /// What a unit of money is, for sums.
     pub(crate) unit: Unit,
+    /// As it is used: 1 for a count.
+    pub(crate) size: f32,
     /// Expected above the line, and what is below it: what a quotient is shown by.
     pub(crate) shown: (f32, f32),
     /// Squares of errors of a mean, and what they are by.
@@ -94,6 +98,8 @@ pub(crate) struct Node {
     pub(crate) born: u32,
     pub(crate) restarted: u32,
     pub(crate) freeze: Freeze,
+    /// 0: the level of the last hour is learnt; 1: for hours it was not.
+    pub(crate) unlearnt: f32,
     /// Of a series only.
     pub(crate) stamp: Stamp,
     /// Promotions that a series is in now or was in just before, and until which window.
@@ -136,11 +142,12 @@ impl Node {
             born: window,
             restarted: window,
             freeze: Freeze::default(),
+            unlearnt: 0.0,
             stamp: Stamp::default(),
             promotions: 0,
             promoted_until: 0,
             cells: vec![0.0; layout.cells].into(),
-            streams: vec![Stream::default(); metrics].into(),
+            streams: vec![Stream { size: 1.0, concentration: 1.0, ..Stream::default() }; metrics].into(),
             dispersions: vec![Dispersion::default(); metrics * horizons].into(),
             money: vec![0.0; money_columns].into(),
             leaf: is_leaf.then(|| Box::new(leaf())),

@@ -54,9 +54,9 @@ impl Pace {
     }
 
     /// How a profile of a series of some age in windows learns.
-    pub(crate) fn learning(&self, age: u32) -> Learning {
+    pub(crate) fn learning(&self, age: u32, is_level_learnt: bool) -> Learning {
         let week = (age as f32 * self.hours_in_window / 168.0).floor();
-        Learning { level_keep: self.level, hour_windows: self.hour_windows, week }
+        Learning { level_keep: self.level, is_level_learnt, hour_windows: self.hour_windows, week }
     }
 }
 

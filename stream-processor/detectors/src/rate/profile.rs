@@ -123,7 +123,9 @@ impl Profile {
         }
         self.open.1 += 1.0;
         self.open.2 += x as f32;
-        if shape.known > 0.0 {
+        // In a day of the week seen for the first time, what is more or less is the day's, not the level's.
+        let is_day_known = self.day_hours[usize::from(slot) / 24] >= 23 || settings.hour_windows <= 1.0;
+        if shape.known > 0.0 && is_day_known && settings.is_level_learnt {
             let (keep, without) = (settings.level_keep, shape.expected / self.level());
             self.level.0 = self.level.0 * keep + x as f32;
             self.level.1 = self.level.1 * keep + without as f32;
@@ -153,7 +155,7 @@ impl Profile {
     fn curve_from(&self, slot: usize, is_smooth: bool) -> Curve {
         let at = |ahead: usize| (slot + WEEK + ahead - 2) % WEEK;
         let known = |slot: usize| (f32::from(self.hour_visits[slot % 24]) / TRUSTED).min(1.0);
-        let unsure = |slot: usize| DAY_UNSURE / (1.0 + 3.0 * f32::from(self.day_hours[slot / 24]) / 24.0);
+        let unsure = |slot: usize| DAY_UNSURE / (1.0 + (f32::from(self.day_hours[slot / 24]) / 24.0).powi(2));
         let from = slot as u8;
         if !is_smooth {
             return Curve { from, cubic: [self.base(slot), 0.0, 0.0, 0.0], known: known(slot), unsure: unsure(slot) };
@@ -216,6 +218,8 @@ const DAY_UNSURE: f32 = 0.12;
 pub(crate) struct Learning {
     /// What a window leaves of the level's memory.
     pub(crate) level_keep: f32,
+    /// Whether the level is learnt too.
+    pub(crate) is_level_learnt: bool,
     /// Windows in an hour.
     pub(crate) hour_windows: f32,
     /// Whole weeks that the series has been seen.

@@ -77,6 +77,20 @@ impl Span {
         }
     }
 
+    /// Whether `x` is so near that its z is below `limit` for sure: no logarithm is needed for nearly all windows.
+    #[inline]
+    pub(crate) fn is_near(&self, x: f64, limit: f64) -> bool {
+        let (size, part, a) = match self.law {
+            Law::Sum { size, a } => (size, 1.0, a),
+            Law::Share { part, a } => (1.0, part, a),
+            Law::Amount { .. } => return false,
+        };
+        let (off, m) = ((x - self.expected) / size, (self.expected / size).max(LEAST));
+        // Far below its mean a negative binomial's deviance is more than its squared distance by the variance, at most
+        // 2 ln(1+am) (1+am) / am as much; a binomial's and a Poisson's is at most twice.
+        a * m <= 2.0 && off * off * 3.4 < limit * limit * (part * m + a * m * m)
+    }
+
     /// The values nearest the expectation whose z reaches `z`, below and above; infinite where none does.
     pub(crate) fn bounds(&self, z: f64) -> (f64, f64) {
         let m = self.expected;
@@ -122,6 +136,12 @@ mod tests {
             assert!((span.z(lower) + 3.0).abs() < 1e-6 && (span.z(upper) - 3.0).abs() < 1e-6, "{law:?}");
             let doubted = Span { or_expected: Some(2000.0), ..span };
             assert!(doubted.z(1500.0) == 0.0 && doubted.bounds(3.0).1 > upper);
+        }
+        for law in laws {
+            let span = Span { law, expected: 40.0, or_expected: None, tolerance: Tolerance::NONE, up_from: 0.0 };
+            for (x, limit) in (0..200).flat_map(|x| [(f64::from(x), 2.5), (f64::from(x), 5.4)]) {
+                assert!(!span.is_near(x, limit) || span.z(x).abs() < limit, "{law:?} {x}");
+            }
         }
         let promoted = Tolerance { down: 0.7, up: f64::INFINITY };
         let span = Span { law: laws[0], expected: 100.0, or_expected: None, tolerance: promoted, up_from: 4.0 };

@@ -1,10 +1,11 @@
 //! A window's way: expected of every series, added up in roll-ups, judged, told, learnt.
 
+use super::dispersion::Unit;
 use super::horizons::{Horizon, Horizons};
 use super::lag::{LAG_MAX, Lag};
 use super::node::{Layout, Node, WARM};
 use super::pace::Pace;
-use super::profile::{Civil, Shape};
+use super::profile::Civil;
 use super::span::{Law, Span, Tolerance, score};
 use super::suppression::{Candidate, Stamp};
 use super::tail::{log10_chance, z_of};
@@ -86,6 +87,8 @@ pub struct RateSuite {
     pooled: Vec<(f64, f64)>,
     /// Of each metric and horizon: squares of errors by expectation, and of how many.
     parts: Vec<(f32, f32)>,
+    /// Of each metric, what a unit of money is for all series together.
+    units: Vec<Unit>,
     /// Whether all of a column were whole numbers so far.
     is_count: Vec<bool>,
     /// Windows seen.
@@ -116,8 +119,10 @@ struct Now {
     unsure: f64,
     /// Below the line.
     below: f64,
-    /// Of a mean: the sum of squares that its variance goes by.
+    /// Sum of the squares of what is expected of the series; of a mean, by the squares of the single amounts.
     square: f64,
+    /// Expected times what a unit of it is.
+    sized: f64,
 }
 
 impl Now {
@@ -127,6 +132,7 @@ impl Now {
         self.unsure += other.unsure;
         self.below += other.below;
         self.square += other.square;
+        self.sized += other.sized;
     }
 }
 
@@ -142,6 +148,8 @@ const ASSUMED: [f32; 7] = [0.02, 0.015, 0.012, 0.01, 0.008, 0.006, 0.004];
 const ASSUMED_RATE: f32 = 0.002;
 /// Events that are too few to be too many.
 const UP_FROM: f64 = 4.0;
+/// Amounts, about, that are too few to be too much: a single one may be large.
+const UP_FROM_AMOUNTS: f64 = 12.0;
 /// What is too little of a count in a promotion, and how far off a quotient may be.
 const PROMOTED_LEAST: f64 = 0.7;
 const PROMOTED_RATE: f64 = 1.4;
@@ -151,10 +159,16 @@ const PROMOTION_AFTER: i64 = 45;
 const FAST_PRIOR: f64 = 150.0;
 /// Share of a roll-up's expectation from which on a series' deviation is the roll-up's too.
 const FELT: f64 = 0.05;
+/// How far series scatter together rather than each alone, as a share: what the excess of a roll-up does not lose when
+/// it is spread over many.
+const TOGETHER: f64 = 0.05;
 /// Amounts that a mean is of at least.
 const AMOUNTS_LEAST: f64 = 3.0;
 /// Variance of the logarithm of an amount to start from, and in how many windows' weight.
 const SPREAD: (f64, f64) = (0.5, 20.0);
+/// How far off, as a share, a number is learnt for the time of day while something is wrong: an hour that is expected
+/// wrongly and therefore unusual day after day could not be learnt otherwise.
+const FAR_IN_FREEZE: f64 = 0.15;
 /// Windows that may be missing between two.
 const GAP_MAX: i64 = 60;
 /// Days after which a group that is not seen is forgotten.
@@ -201,6 +215,7 @@ impl RateSuite {
             lags: metrics.iter().map(|_| Lag::new()).collect(),
             pooled: vec![(0.0, 0.0); metrics.len()],
             parts: vec![(0.0, 0.0); metrics.len() * horizons.list.len()],
+            units: vec![Unit::default(); metrics.len()],
             is_count: vec![true; value_columns],
             window: 0,
             last_start: None,
@@ -267,7 +282,8 @@ impl RateSuite {
         let count = self.horizons.list.len();
         let formula = self.config.detector.metrics[metric].formula;
         let assumed = if matches!(formula, Formula::Sum(_)) { ASSUMED[at] } else { ASSUMED_RATE };
-        let a = node.dispersions[metric * count + at].excess(assumed) + unsure * unsure;
+        let spread_out = f64::from(stream.concentration);
+        let mut a = node.dispersions[metric * count + at].excess(assumed) * spread_out + unsure * unsure;
         let mut span = Span {
             law: Law::Sum { size: 1.0, a },
             expected,
@@ -278,9 +294,14 @@ impl RateSuite {
         let promotions = if window < node.promoted_until { i32::from(node.promotions) } else { 0 };
         match formula {
             Formula::Sum(column) => {
-                let size = stream.unit.size(self.is_count[column]);
+                let size = f64::from(stream.size);
+                if let Some(hour) = self.horizons.list.iter().position(|h| !h.is_short()).filter(|_| horizon.is_short()) {
+                    // The level of the last hour is not what it was when it was learnt last.
+                    let without = node.dispersions[metric * count + hour].excess(ASSUMED[hour]);
+                    a += f64::from(node.unlearnt * node.unlearnt) * without * spread_out;
+                }
                 span.law = Law::Sum { size, a };
-                span.up_from = UP_FROM * size;
+                span.up_from = if self.is_count[column] { UP_FROM } else { UP_FROM_AMOUNTS * size };
                 if horizon.is_short() {
                     let back = (horizon.windows - 1).min(window - node.born);
                     span.expected *= self.level_before(node, metric, window - back);
@@ -468,12 +489,14 @@ impl RateSuite {
                     Formula::Sum(column) => {
                         let shape = leaf.profiles[place[metric]].shape(at, self.pace.hour_windows > 1.0);
                         let local = f64::from(leaf.local[column]).max(0.0);
-                        let size = node.streams[metric].unit.size(self.is_count[column]);
+                        let size = f64::from(node.streams[metric].size);
                         let unknown = 1.0 - shape.known;
                         let last = COLD * COLD + size / (local + size) + f64::from(leaf.stale * leaf.stale);
                         let week = shape.known * shape.unsure;
                         now.observed = values[column];
                         now.expected = shape.known * shape.expected + unknown * local / local_weight;
+                        now.square = now.expected * now.expected;
+                        now.sized = now.expected * size;
                         now.unsure = now.expected * (unknown * unknown * last + week * week).sqrt();
                     }
                     Formula::Ratio { numerator, denominator } => {
@@ -551,6 +574,11 @@ impl RateSuite {
             self.freeze(node, window);
         }
         let is_frozen = node.freeze.holds(window);
+<<<<<<< HEAD
+=======
+        let keep = self.pace.fast.unwrap_or(0.0);
+        node.unlearnt = if is_frozen || is_promoted { 1.0 - (1.0 - node.unlearnt) * keep } else { node.unlearnt * keep };
+>>>>>>> a07abd7daa60927f4ffb3121a142e357021d913c
         if !is_frozen && !is_promoted {
             for (metric, now) in now.iter().enumerate() {
                 self.learn_scatter(node, metric, now, window);
@@ -573,6 +601,13 @@ impl RateSuite {
     fn push(&self, node: &mut Node, metric: usize, now: &Now, is_kept: bool) {
         let window = self.window;
         let stream = &mut node.streams[metric];
+        let whole = now.expected * now.expected;
+        let is_sum = matches!(self.config.detector.metrics[metric].formula, Formula::Sum(_));
+        if is_sum && node.leaf.is_none() && now.expected > 0.0 {
+            stream.size = (now.sized / now.expected) as f32;
+        }
+        let one = if is_sum && whole > 0.0 { now.square / whole } else { 1.0 };
+        stream.concentration = ((one + TOGETHER) / (1.0 + TOGETHER)) as f32;
         let unsure = if now.expected > 0.0 { (now.unsure / now.expected) as f32 } else { 1.0 };
         stream.unsure = unsure;
         stream.unsure_long = unsure.max(stream.unsure_long * self.pace.unsure);
@@ -580,9 +615,9 @@ impl RateSuite {
         self.horizons.push(&mut node.cells[lane(0)], window, now.observed as f32, is_kept);
         self.horizons.push(&mut node.cells[lane(1)], window, now.expected as f32, is_kept);
         match self.config.detector.metrics[metric].formula {
-            Formula::Sum(column) => {
+            Formula::Sum(_) => {
                 let level = match self.pace.fast {
-                    Some(_) => fast(stream, stream.unit.size(self.is_count[column])),
+                    Some(_) => fast(stream, stream.size.into()),
                     None => 1.0,
                 };
                 node.cells[lane(2).start + window as usize % super::horizons::SINGLE] = level as f32;
@@ -607,8 +642,12 @@ impl RateSuite {
                 continue;
             }
             let Some((span, observed)) = self.span(node, metric, horizon, at, window) else { continue };
+            let limit = self.limits[metric * count + at];
+            if span.is_near(observed, limit) {
+                continue;
+            }
             let z = span.z(observed);
-            if z.abs() < self.limits[metric * count + at] || !counts(watched.direction, z) {
+            if z.abs() < limit || !counts(watched.direction, z) {
                 continue;
             }
             let score = score(z, horizon.log10_tests);
@@ -649,9 +688,12 @@ impl RateSuite {
             let dispersion = &mut node.dispersions[metric * count + at];
             let off = (observed - m) * (observed - m);
             match span.law {
-                Law::Sum { size, .. } => dispersion.learn(off, size * m, m, ASSUMED[at], share, keep),
+                Law::Sum { size, .. } => {
+                    let m_square = m * m * f64::from(node.streams[metric].concentration);
+                    dispersion.learn(off, size * m, m_square, ASSUMED[at], share, keep)
+                }
                 Law::Share { part, .. } => {
-                    dispersion.learn(off, part * m, m, ASSUMED_RATE, share, keep);
+                    dispersion.learn(off, part * m, m * m, ASSUMED_RATE, share, keep);
                     if node.leaf.is_some() && m >= 0.5 {
                         // Of small expectations: in large ones other reasons for scatter are larger.
                         let weight = (1.0 / (1.0 + m / 50.0)) as f32;
@@ -672,11 +714,17 @@ impl RateSuite {
         let stream = &mut node.streams[metric];
         match formula {
             Formula::Sum(column) => {
-                let size = stream.unit.size(self.is_count[column]);
-                let is_young = window - node.born < WARM;
-                stream.unit.learn(now.observed, now.expected * fast(stream, size), size, self.pace.amounts, is_young);
+                let size = f64::from(stream.size);
+                if node.leaf.is_some() {
+                    let (is_young, m) = (window - node.born < WARM, now.expected * fast(stream, size));
+                    stream.unit.learn(now.observed, m, size, self.pace.amounts, is_young);
+                    self.units[metric].learn(now.observed, m, size, 1.0 - 1e-5, is_young);
+                    stream.size = stream.unit.size(self.is_count[column], self.units[metric].size(false, 1.0)) as f32;
+                }
                 if let Some(keep) = self.pace.fast {
-                    let x = clip(now.observed, now.expected * fast(stream, size), size, 0.03);
+                    let m = now.expected * fast(stream, size);
+                    let far = far_of(m, size, 0.03) + 2.0 * size;
+                    let x = now.observed.clamp(m - far, m + far);
                     stream.fast = (stream.fast.0 * keep + x as f32, stream.fast.1 * keep + now.expected as f32);
                 }
             }
@@ -724,24 +772,26 @@ impl RateSuite {
                 *local = *local * self.pace.local + *value as f32;
             }
         }
-        if is_frozen || is_promoted {
+        if is_promoted {
             return;
         }
         for (metric, now) in now.iter().enumerate() {
+            let (expected, far) = (now.expected, FAR_IN_FREEZE * now.expected);
             match self.config.detector.metrics[metric].formula {
-                Formula::Sum(column) => {
+                Formula::Sum(_) => {
                     let stream = &node.streams[metric];
-                    let size = stream.unit.size(self.is_count[column]);
+                    let size = f64::from(stream.size);
                     let profile = &mut leaf.profiles[place[metric]];
                     let shape = profile.shape(at, self.pace.hour_windows > 1.0);
-                    let x = if is_warm {
-                        clip(now.observed, now.expected * fast(stream, size), size, 0.1)
-                    } else {
-                        now.observed
-                    };
-                    profile.learn(at, x.max(0.0), Shape { ..shape }, self.pace.learning(window - node.born));
+                    let m = expected * fast(stream, size);
+                    let far = if is_frozen { FAR_IN_FREEZE * m } else { far_of(m, size, 0.1) + 2.0 * size };
+                    if is_warm && (!is_frozen || shape.known > 0.0) {
+                        let x = now.observed.clamp(m - far, m + far).max(0.0);
+                        profile.learn(at, x, shape, self.pace.learning(window - node.born, !is_frozen));
+                    }
                 }
                 Formula::Ratio { .. } | Formula::Mean { .. } => {
+<<<<<<< HEAD
                     // What is far off is learnt as what is just so.
                     let sure =
                         leaf.quotients[place[metric]].seen().0 > 0.0 && is_warm && now.unsure < 0.3 * now.expected;
@@ -752,8 +802,22 @@ impl RateSuite {
                         if sure { now.observed.clamp(now.expected - far, now.expected + far) } else { now.observed };
                     let (above, below) = (above.max(0.0), now.below);
                     leaf.quotients[place[metric]].learn(at, above, below, self.pace.hourly, self.pace.quotient);
+=======
+                    let quotient = &mut leaf.quotients[place[metric]];
+                    let is_mean = matches!(self.config.detector.metrics[metric].formula, Formula::Mean { .. });
+                    let own = if is_mean { spread(&node.streams[metric]) * now.square } else { expected };
+                    let is_sure = is_warm && quotient.seen().0 > 0.0 && now.unsure < 0.3 * expected;
+                    let far = match (is_frozen, is_sure) {
+                        (true, true) => far,
+                        (true, false) => continue,
+                        (false, true) => far_of(1.0, own, 0.01 * expected * expected) + if is_mean { 0.0 } else { 2.0 },
+                        (false, false) => f64::INFINITY,
+                    };
+                    let above = now.observed.clamp(expected - far, expected + far).max(0.0);
+                    quotient.learn(at, above, now.below, self.pace.hourly, self.pace.quotient);
+>>>>>>> a07abd7daa60927f4ffb3121a142e357021d913c
                     let pooled = &mut self.pooled[metric];
-                    *pooled = (pooled.0 + above, pooled.1 + below);
+                    *pooled = (pooled.0 + above, pooled.1 + now.below);
                 }
                 Formula::Level(_) => {}
             }
@@ -953,11 +1017,10 @@ fn spread(stream: &super::node::Stream) -> f64 {
     (squares + SPREAD.0 * SPREAD.1) / (of + SPREAD.1)
 }
 
-/// A number, or what it is learnt as when it is far from what it should be.
+/// How far from its expectation a number is learnt as it is; one further off is learnt as one so far.
 #[inline]
-fn clip(x: f64, m: f64, size: f64, a: f64) -> f64 {
-    let far = 4.0 * (size * m + a * m * m).sqrt() + 2.0 * size;
-    x.clamp(m - far, m + far)
+fn far_of(m: f64, size: f64, a: f64) -> f64 {
+    4.0 * (size * m + a * m * m).sqrt()
 }
 
 /// How far a rate may be off in promotions. The larger room of the rate's and of its complement's: where nearly all buy,
@@ -971,3 +1034,4 @@ fn tolerated(rate: f64, promotions: i32) -> Tolerance {
     }
     Tolerance { down, up }
 }
+

@@ -19,14 +19,22 @@ pub(crate) struct Stamp {
     score: f32,
 }
 
+/// A score that no echo of an ordinary alarm has.
+const LOUD: f32 = 12.0;
+/// Hours after which the echoes of a louder one are half as loud.
+const ECHO_HALF_LIFE: f32 = 1.0 / 6.0;
+
 impl Stamp {
     pub(crate) fn new(window: u32, score: f64) -> Self {
         Self { window, score: score as f32 }
     }
 
-    /// Whether it silences a score: within an hour, of `hour` windows, only a louder one is told.
+    /// Whether it silences a score: within an hour, of `hour` windows, only a louder one is told. Of a very loud alarm the
+    /// echoes die away: something else that is loud may follow it.
     pub(crate) fn silences(&self, window: u32, hour: u32, score: f64) -> bool {
-        self.score > 0.0 && window - self.window < hour && score as f32 <= self.score
+        let past = window - self.window;
+        let echo = self.score * (-(past as f32) / (hour as f32 * ECHO_HALF_LIFE)).exp2();
+        self.score > 0.0 && past < hour && score as f32 <= echo.max(self.score.min(LOUD))
     }
 }
 
@@ -75,5 +83,8 @@ mod tests {
         let stamp = Stamp::new(10, 6.0);
         assert!(stamp.silences(69, 60, 6.0) && !stamp.silences(69, 60, 6.1) && !stamp.silences(70, 60, 5.0));
         assert!(!Stamp::default().silences(3, 60, 1.0));
+        let loud = Stamp::new(10, 160.0);
+        assert!(loud.silences(12, 60, 100.0) && loud.silences(40, 60, 19.0) && !loud.silences(40, 60, 40.0));
+        assert!(loud.silences(69, 60, 12.0) && !loud.silences(69, 60, 13.0), "echoes of nothing much stay silent");
     }
 }
