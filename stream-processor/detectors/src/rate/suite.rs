@@ -295,7 +295,8 @@ impl RateSuite {
         match formula {
             Formula::Sum(column) => {
                 let size = f64::from(stream.size);
-                if let Some(hour) = self.horizons.list.iter().position(|h| !h.is_short()).filter(|_| horizon.is_short()) {
+                if let Some(hour) = self.horizons.list.iter().position(|h| !h.is_short()).filter(|_| horizon.is_short())
+                {
                     // The level of the last hour is not what it was when it was learnt last.
                     let without = node.dispersions[metric * count + hour].excess(ASSUMED[hour]);
                     a += f64::from(node.unlearnt * node.unlearnt) * without * spread_out;
@@ -574,11 +575,9 @@ impl RateSuite {
             self.freeze(node, window);
         }
         let is_frozen = node.freeze.holds(window);
-<<<<<<< HEAD
-=======
         let keep = self.pace.fast.unwrap_or(0.0);
-        node.unlearnt = if is_frozen || is_promoted { 1.0 - (1.0 - node.unlearnt) * keep } else { node.unlearnt * keep };
->>>>>>> a07abd7daa60927f4ffb3121a142e357021d913c
+        node.unlearnt =
+            if is_frozen || is_promoted { 1.0 - (1.0 - node.unlearnt) * keep } else { node.unlearnt * keep };
         if !is_frozen && !is_promoted {
             for (metric, now) in now.iter().enumerate() {
                 self.learn_scatter(node, metric, now, window);
@@ -791,18 +790,6 @@ impl RateSuite {
                     }
                 }
                 Formula::Ratio { .. } | Formula::Mean { .. } => {
-<<<<<<< HEAD
-                    // What is far off is learnt as what is just so.
-                    let sure =
-                        leaf.quotients[place[metric]].seen().0 > 0.0 && is_warm && now.unsure < 0.3 * now.expected;
-                    let own = if now.square > 0.0 { spread(&node.streams[metric]) * now.square } else { now.expected };
-                    let far = 4.0 * (own + 0.01 * now.expected * now.expected).sqrt()
-                        + if now.square > 0.0 { 0.0 } else { 2.0 };
-                    let above =
-                        if sure { now.observed.clamp(now.expected - far, now.expected + far) } else { now.observed };
-                    let (above, below) = (above.max(0.0), now.below);
-                    leaf.quotients[place[metric]].learn(at, above, below, self.pace.hourly, self.pace.quotient);
-=======
                     let quotient = &mut leaf.quotients[place[metric]];
                     let is_mean = matches!(self.config.detector.metrics[metric].formula, Formula::Mean { .. });
                     let own = if is_mean { spread(&node.streams[metric]) * now.square } else { expected };
@@ -815,7 +802,6 @@ impl RateSuite {
                     };
                     let above = now.observed.clamp(expected - far, expected + far).max(0.0);
                     quotient.learn(at, above, now.below, self.pace.hourly, self.pace.quotient);
->>>>>>> a07abd7daa60927f4ffb3121a142e357021d913c
                     let pooled = &mut self.pooled[metric];
                     *pooled = (pooled.0 + above, pooled.1 + now.below);
                 }
@@ -1034,4 +1020,3 @@ fn tolerated(rate: f64, promotions: i32) -> Tolerance {
     }
     Tolerance { down, up }
 }
-

@@ -114,7 +114,14 @@ fn quiet(seed: u64, dispersion: f64, from: i64, days: i64) -> usize {
     let mut all = 0;
     for minute in from..from + days * DAY {
         suite.observe(shop.window(minute, None), &calendar, &mut findings);
-        if !findings.is_empty() { println!("minute: seed {seed} country mean local {:?}", (0..10).map(|c| ((minute + shop.countries[c].2) as f64 / 1440.0, shop.rate(c, minute) as i32)).collect::<Vec<_>>()); }
+        if !findings.is_empty() {
+            println!(
+                "minute: seed {seed} country mean local {:?}",
+                (0..10)
+                    .map(|c| ((minute + shop.countries[c].2) as f64 / 1440.0, shop.rate(c, minute) as i32))
+                    .collect::<Vec<_>>()
+            );
+        }
         told(&suite, &findings, minute - from);
         all += findings.len();
         findings.clear();
@@ -152,15 +159,23 @@ fn dev_anomalies() {
                 let (mut suite, calendar) = (shop_suite(), Calendar::default());
                 let mut findings = vec![];
                 let wrong = [(country, 0.0, 1.0), (country, 5.0, 1.0), (country, 1.0, 0.0)][kind];
-                for minute in from..from + history { suite.observe(shop.window(minute, None), &calendar, &mut findings); }
+                for minute in from..from + history {
+                    suite.observe(shop.window(minute, None), &calendar, &mut findings);
+                }
                 findings.clear();
                 let mut at = None;
                 for back in 0..5 {
                     suite.observe(shop.window(from + history + back, Some(wrong)), &calendar, &mut findings);
-                    if !findings.is_empty() { at = Some(back); break; }
+                    if !findings.is_empty() {
+                        at = Some(back);
+                        break;
+                    }
                 }
                 n += 1;
-                if at.is_none_or(|a| a > 1) { missed += 1; println!("seed {seed} kind {kind} history {history} rate {rate:.1}: {at:?}"); }
+                if at.is_none_or(|a| a > 1) {
+                    missed += 1;
+                    println!("seed {seed} kind {kind} history {history} rate {rate:.1}: {at:?}");
+                }
             }
         }
     }
