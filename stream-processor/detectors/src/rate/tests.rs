@@ -79,7 +79,14 @@ fn metric(name: &str, formula: Formula) -> Metric {
 }
 
 fn suite(group_columns: usize, value_columns: usize, metrics: Vec<Metric>) -> RateSuite {
-    let detector = DetectorConfig { group_columns, value_columns, slide_millis: MINUTE, metrics, series_max: 1_000 };
+    let detector = DetectorConfig {
+        group_columns,
+        value_columns,
+        slide_millis: MINUTE,
+        metrics,
+        rolls_up: true,
+        series_max: 1_000,
+    };
     RateSuite::new(RateConfig { detector, money: (value_columns > 2).then_some(2) }).unwrap()
 }
 
