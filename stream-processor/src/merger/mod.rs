@@ -790,8 +790,9 @@ impl Merger {
 
     fn show_detectors(&mut self, at: usize, (start, end): (i64, i64), rows: &Rows, output: &mut MergeOutput) {
         let inputs = self.inputs.iter().enumerate();
-        let origin: Vec<OffsetSpan> =
-            inputs.map(|(partition, input)| OffsetSpan { partition: partition as i32, upto: input.as_of }).collect();
+        let origin: Vec<OffsetSpan> = inputs
+            .map(|(partition, input)| OffsetSpan { partition: partition as i32, from: 0, upto: input.as_of })
+            .collect();
         let (model, panes) = (&self.models[at], &mut self.panes[at]);
         let known = &panes.known;
         panes.series.retain(|key, s| {
