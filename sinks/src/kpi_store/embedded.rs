@@ -1,16 +1,16 @@
 //! The KPI store in a local folder, inside this process.
 //!
 //! Keyspaces: `kpis` by model, then window start (newest first), then id, so that the newest panes of a model are one
-//! short forward scan; `alerts` by id; `alerts_by_time` orders their ids, newest first.
+//! short forward scan; `alerts` by id; `alerts_by_time` orders their ids, newest first; `snoozes` by series.
 //! Values are BSON: it keeps every float to the last bit, and infinities, which JSON does not.
 
-use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError};
+use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError, as_read, now, series_of};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use mongodb::bson;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, PaneState};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Display,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -31,6 +31,7 @@ pub struct EmbeddedKpiStore {
     kpis: Keyspace,
     alerts: Keyspace,
     alerts_by_time: Keyspace,
+    snoozes: Keyspace,
     /// Held from the revision check to the end of the write, so that no newer pane slips in between.
     writing: Mutex<()>,
 }
@@ -58,6 +59,7 @@ impl EmbeddedKpiStore {
             kpis: db.keyspace("kpis", options).map_err(fail)?,
             alerts: db.keyspace("alerts", options).map_err(fail)?,
             alerts_by_time: db.keyspace("alerts_by_time", options).map_err(fail)?,
+            snoozes: db.keyspace("snoozes", options).map_err(fail)?,
             db,
             writing: Mutex::new(()),
         })
@@ -86,6 +88,27 @@ impl EmbeddedKpiStore {
         bson::deserialize_from_slice(bytes).map_err(|e| self.error(deed, e))
     }
 
+    /// All snoozes, those that are over included.
+    fn stored_snoozes(&self, deed: &'static str) -> Result<Vec<Snooze>, KpiStoreError> {
+        let entries = self.snoozes.iter().map(|entry| entry.value().map_err(|e| self.error(deed, e)));
+        entries.map(|value| self.decode(deed, &value?)).collect()
+    }
+
+    /// What a person did is not written again by a replay.
+    fn keep(&self, deed: &'static str) -> Result<(), KpiStoreError> {
+        self.db.persist(PersistMode::SyncAll).map_err(|e| self.error(deed, e))
+    }
+
+    /// Stores this document as the alert.
+    #[cfg(test)]
+    pub(super) fn put_alert(&self, alert: &Alert, document: &bson::Document) -> Result<(), KpiStoreError> {
+        let key = bounded(&alert.id);
+        let put =
+            |keyspace: &Keyspace, key: Vec<u8>, value| keyspace.insert(key, value).map_err(|e| self.error("put", e));
+        put(&self.alerts, key.clone(), self.encode("put", document)?)?;
+        put(&self.alerts_by_time, alert_time_key(alert), key)
+    }
+
     fn encode<T: Serialize>(&self, deed: &'static str, value: &T) -> Result<Vec<u8>, KpiStoreError> {
         bson::serialize_to_vec(value).map_err(|e| self.error(deed, e))
     }
@@ -97,6 +120,13 @@ struct Revision {
     state: PaneState,
     version: i32,
     sequence: i64,
+}
+
+/// A series that nobody is told of.
+#[derive(Deserialize, Serialize)]
+struct Snooze {
+    series: String,
+    until: EventTime,
 }
 
 impl KpiStore for EmbeddedKpiStore {
@@ -156,17 +186,19 @@ impl KpiStore for EmbeddedKpiStore {
         for alert in alerts {
             let key = bounded(&alert.id);
             let stored: Option<Alert> = self.read(DEED, &self.alerts, &key)?;
-            let mut alert = alert.clone();
+            let mut alert =
+                Alert { acknowledged_by: None, acknowledged_at: None, snoozed_until: None, ..alert.clone() };
             let mut batch = self.db.batch();
             if let Some(stored) = stored {
                 if stored.last_window > alert.last_window {
                     continue;
                 }
-                if stored.state == AlertState::Acknowledged && alert.state == AlertState::Firing {
-                    alert.state = AlertState::Acknowledged;
-                }
                 if stored.first_window != alert.first_window {
                     batch.remove(&self.alerts_by_time, alert_time_key(&stored));
+                }
+                if stored.state == AlertState::Acknowledged && alert.state == AlertState::Firing {
+                    alert.state = AlertState::Acknowledged;
+                    (alert.acknowledged_by, alert.acknowledged_at) = (stored.acknowledged_by, stored.acknowledged_at);
                 }
             }
             batch.insert(&self.alerts_by_time, alert_time_key(&alert), key.clone());
@@ -178,34 +210,72 @@ impl KpiStore for EmbeddedKpiStore {
 
     fn alerts(&self, query: &AlertQuery) -> Result<Vec<Alert>, KpiStoreError> {
         const DEED: &str = "read alerts";
+        let snoozes = self.snoozes()?;
+        // Newest first: the bounds of time are bounds of the scan.
+        let newest = query.to.map(|to| newest_first(EventTime::new(to.get().saturating_sub(1))).to_vec());
+        let oldest = query.from.map(|from| newest_first(from));
         let mut found = Vec::new();
-        for entry in self.alerts_by_time.iter() {
+        for entry in self.alerts_by_time.range(newest.unwrap_or_default()..) {
             if found.len() >= query.limit {
                 break;
             }
-            let key = entry.value().map_err(|e| self.error(DEED, e))?;
+            let (time, key) = entry.into_inner().map_err(|e| self.error(DEED, e))?;
+            if oldest.is_some_and(|oldest| time.get(..oldest.len()).is_some_and(|time| *time > oldest[..])) {
+                break;
+            }
             let Some(alert) = self.read::<Alert>(DEED, &self.alerts, &key)? else { continue };
-            if query.state.is_none_or(|state| state == alert.state)
-                && query.model.as_ref().is_none_or(|model| *model == alert.model)
-            {
-                found.push(alert);
+            if query.matches(&alert) {
+                found.push(as_read(alert, &snoozes));
             }
         }
         Ok(found)
     }
 
-    fn acknowledge(&self, alert_id: &str) -> Result<Option<Alert>, KpiStoreError> {
+    fn alert(&self, id: &str) -> Result<Option<Alert>, KpiStoreError> {
+        let found: Option<Alert> = self.read("read an alert", &self.alerts, &bounded(id))?;
+        let snoozes = self.snoozes()?;
+        Ok(found.map(|alert| as_read(alert, &snoozes)))
+    }
+
+    fn acknowledge(&self, id: &str, by: Option<&str>, at: EventTime) -> Result<Option<Alert>, KpiStoreError> {
         const DEED: &str = "acknowledge an alert";
         let _writing = self.lock();
-        let key = bounded(alert_id);
+        let key = bounded(id);
         let Some(mut alert) = self.read::<Alert>(DEED, &self.alerts, &key)? else { return Ok(None) };
         if alert.state == AlertState::Firing {
             alert.state = AlertState::Acknowledged;
+            (alert.acknowledged_by, alert.acknowledged_at) = (by.map(str::to_owned), Some(at));
             self.alerts.insert(key, self.encode(DEED, &alert)?).map_err(|e| self.error(DEED, e))?;
-            // What a person did is not written again by a replay.
-            self.db.persist(PersistMode::SyncAll).map_err(|e| self.error(DEED, e))?;
+            self.keep(DEED)?;
         }
-        Ok(Some(alert))
+        Ok(Some(as_read(alert, &self.snoozes()?)))
+    }
+
+    fn snooze(&self, id: &str, until: Option<EventTime>) -> Result<Option<Alert>, KpiStoreError> {
+        const DEED: &str = "snooze an alert";
+        let _writing = self.lock();
+        let Some(alert) = self.read::<Alert>(DEED, &self.alerts, &bounded(id))? else { return Ok(None) };
+        let series = series_of(&alert).to_owned();
+        let now = now();
+        let mut batch = self.db.batch();
+        for over in self.stored_snoozes(DEED)?.iter().filter(|snooze| snooze.until <= now) {
+            batch.remove(&self.snoozes, bounded(&over.series));
+        }
+        match until.filter(|until| *until > now) {
+            Some(until) => {
+                batch.insert(&self.snoozes, bounded(&series), self.encode(DEED, &Snooze { series, until })?);
+            }
+            None => batch.remove(&self.snoozes, bounded(&series)),
+        }
+        batch.commit().map_err(|e| self.error(DEED, e))?;
+        self.keep(DEED)?;
+        Ok(Some(as_read(alert, &self.snoozes()?)))
+    }
+
+    fn snoozes(&self) -> Result<BTreeMap<String, EventTime>, KpiStoreError> {
+        let now = now();
+        let stored = self.stored_snoozes("read snoozes")?.into_iter().filter(|snooze| snooze.until > now);
+        Ok(stored.map(|snooze| (snooze.series, snooze.until)).collect())
     }
 
     fn flush(&self) -> Result<(), KpiStoreError> {

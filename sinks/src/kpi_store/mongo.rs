@@ -4,7 +4,7 @@
 //! repeating it changes nothing. Two layers make that hold: the filter matches only an older document, and when a newer
 //! one is there the upsert runs into the unique `_id`, which is how the server says "I have a newer one".
 
-use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError};
+use super::{AlertQuery, KpiQuery, KpiStore, KpiStoreError, as_read, now, series_of};
 use futures::TryStreamExt;
 use mongodb::{
     Client, Collection, Database,
@@ -13,7 +13,7 @@ use mongodb::{
     options::ClientOptions,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan};
+use sluice_events::{Alert, AlertPart, AlertPoint, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, Severity};
 use std::{
     collections::BTreeMap,
     fmt::Display,
@@ -34,7 +34,7 @@ const COMMAND_BYTES: usize = 8 << 20;
 /// The server's code for a second document with the same `_id`.
 const DUPLICATE_KEY: i32 = 11000;
 
-/// [`KpiStore`] on a MongoDB server: collections `kpis` and `alerts`. Its methods block and may be called from any
+/// [`KpiStore`] on a MongoDB server: collections `kpis`, `alerts` and `snoozes`. Its methods block and may be called from any
 /// thread: the driver runs on a thread of its own.
 pub struct MongoKpiStore {
     /// Hosts and database, without credentials.
@@ -43,6 +43,7 @@ pub struct MongoKpiStore {
     database: Database,
     kpis: Collection<Document>,
     alerts: Collection<Document>,
+    snoozes: Collection<Document>,
     write_concern: Document,
     /// Some until the drop.
     runtime: Option<Runtime>,
@@ -87,6 +88,7 @@ impl MongoKpiStore {
             name,
             kpis: database.collection("kpis"),
             alerts: database.collection("alerts"),
+            snoozes: database.collection("snoozes"),
             database,
             write_concern,
             secrets,
@@ -105,6 +107,8 @@ impl MongoKpiStore {
                     ("newest", doc! {"first_window": -1, "_id": 1}),
                     ("state_newest", doc! {"state": 1, "first_window": -1, "_id": 1}),
                     ("model_newest", doc! {"model": 1, "first_window": -1, "_id": 1}),
+                    ("series_newest", doc! {"fingerprint": 1, "first_window": -1, "_id": 1}),
+                    ("parent_newest", doc! {"parent": 1, "first_window": -1, "_id": 1}),
                 ],
             ),
         ] {
@@ -202,6 +206,16 @@ impl MongoKpiStore {
         Ok(duplicates)
     }
 
+    fn delete(&self, deed: &'static str, collection: &str, filter: Document) -> Result<(), KpiStoreError> {
+        let deletes = [doc! {"q": filter, "limit": 0}].to_vec();
+        self.command(deed, doc! {"delete": collection, "deletes": deletes, "writeConcern": {"w": "majority"}}).map(drop)
+    }
+
+    #[cfg(test)]
+    pub(super) fn put_alert(&self, document: Document) -> Result<(), KpiStoreError> {
+        self.command("put an alert", doc! {"insert": "alerts", "documents": [document]}).map(drop)
+    }
+
     #[cfg(test)]
     pub(super) fn drop_database(&self) -> Result<(), KpiStoreError> {
         let database = self.database.clone();
@@ -264,14 +278,7 @@ impl KpiStore for MongoKpiStore {
     fn remove_kpis(&self, keys: &[KpiKey]) -> Result<(), KpiStoreError> {
         for chunk in keys.chunks(UPDATES_PER_COMMAND) {
             let ids: Vec<&str> = chunk.iter().map(|key| &*key.id).collect();
-            self.command(
-                "remove KPIs",
-                doc! {
-                    "delete": "kpis",
-                    "deletes": [{"q": {"_id": {"$in": ids}}, "limit": 0}],
-                    "writeConcern": {"w": "majority"},
-                },
-            )?;
+            self.delete("remove KPIs", "kpis", doc! {"_id": {"$in": ids}})?;
         }
         Ok(())
     }
@@ -308,7 +315,9 @@ impl KpiStore for MongoKpiStore {
                 updates.push(Update::new(unseen, doc! {"$set": fields.clone()}, true));
                 let mut seen = not_newer;
                 seen.insert("state", "acknowledged");
-                fields.remove("state");
+                for kept in ["state", "acknowledged_by", "acknowledged_at"] {
+                    fields.remove(kept);
+                }
                 updates.push(Update::new(seen, doc! {"$set": fields}, false));
             } else {
                 updates.push(Update::new(not_newer, doc! {"$set": fields}, true));
@@ -320,25 +329,75 @@ impl KpiStore for MongoKpiStore {
 
     fn alerts(&self, query: &AlertQuery) -> Result<Vec<Alert>, KpiStoreError> {
         let mut filter = Document::new();
-        if let Some(state) = query.state {
-            filter.insert("state", name_of(&state));
+        if !query.states.is_empty() {
+            filter.insert("state", doc! {"$in": query.states.iter().map(name_of).collect::<Vec<_>>()});
         }
-        if let Some(model) = &query.model {
-            filter.insert("model", model);
+        if let Some(severity) = query.severity {
+            let enough = [Severity::Info, Severity::Warning, Severity::Critical].into_iter().filter(|s| *s >= severity);
+            filter.insert("severity", doc! {"$in": enough.map(|s| name_of(&s)).collect::<Vec<_>>()});
         }
-        self.find("read alerts", &self.alerts, (filter, doc! {"first_window": -1, "_id": 1}, query.limit), read_alert)
+        let mut first = Document::new();
+        if let Some(from) = query.from {
+            first.insert("$gte", date(from));
+        }
+        if let Some(to) = query.to {
+            first.insert("$lt", date(to));
+        }
+        if !first.is_empty() {
+            filter.insert("first_window", first);
+        }
+        let texts = [("model", &query.model), ("parent", &query.parent), ("fingerprint", &query.fingerprint)];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                filter.insert(name, value);
+            }
+        }
+        let order = doc! {"first_window": -1, "_id": 1};
+        let found = self.find("read alerts", &self.alerts, (filter, order, query.limit), read_alert)?;
+        let snoozes = if found.is_empty() { BTreeMap::new() } else { self.snoozes()? };
+        Ok(found.into_iter().map(|alert| as_read(alert, &snoozes)).collect())
     }
 
-    fn acknowledge(&self, alert_id: &str) -> Result<Option<Alert>, KpiStoreError> {
-        const DEED: &str = "acknowledge an alert";
-        let firing = doc! {"_id": alert_id, "state": "firing"};
-        self.update(
-            DEED,
-            "alerts",
-            vec![Update::new(firing, doc! {"$set": {"state": name_of(&AlertState::Acknowledged)}}, false)],
-        )?;
-        let found = self.find(DEED, &self.alerts, (doc! {"_id": alert_id}, doc! {"_id": 1}, 1), read_alert)?;
-        Ok(found.into_iter().next())
+    fn alert(&self, id: &str) -> Result<Option<Alert>, KpiStoreError> {
+        let found = self.find("read an alert", &self.alerts, (doc! {"_id": id}, doc! {"_id": 1}, 1), read_alert)?;
+        let Some(alert) = found.into_iter().next() else { return Ok(None) };
+        Ok(Some(as_read(alert, &self.snoozes()?)))
+    }
+
+    fn acknowledge(&self, id: &str, by: Option<&str>, at: EventTime) -> Result<Option<Alert>, KpiStoreError> {
+        let firing = doc! {"_id": id, "state": name_of(&AlertState::Firing)};
+        let seen = doc! {
+            "state": name_of(&AlertState::Acknowledged),
+            "acknowledged_by": by,
+            "acknowledged_at": date(at),
+        };
+        let seen = Update::new(firing, doc! {"$set": seen}, false);
+        self.update("acknowledge an alert", "alerts", vec![seen])?;
+        self.alert(id)
+    }
+
+    fn snooze(&self, id: &str, until: Option<EventTime>) -> Result<Option<Alert>, KpiStoreError> {
+        const DEED: &str = "snooze an alert";
+        let Some(alert) = self.alert(id)? else { return Ok(None) };
+        let now = now();
+        self.delete(DEED, "snoozes", doc! {"until": {"$lte": date(now)}})?;
+        let series = doc! {"_id": series_of(&alert)};
+        match until.filter(|until| *until > now) {
+            Some(until) => {
+                let set = doc! {"$set": {"until": date(until)}};
+                self.update(DEED, "snoozes", vec![Update::new(series, set, true)])?;
+            }
+            None => self.delete(DEED, "snoozes", series)?,
+        }
+        self.alert(id)
+    }
+
+    fn snoozes(&self) -> Result<BTreeMap<String, EventTime>, KpiStoreError> {
+        let read =
+            |document: &Document| Some((document.get_str("_id").ok()?.to_owned(), read_time(document, "until")?));
+        let running = doc! {"until": {"$gt": date(now())}};
+        let found = self.find("read snoozes", &self.snoozes, (running, doc! {"_id": 1}, usize::MAX), read)?;
+        Ok(found.into_iter().collect())
     }
 
     /// Nothing is left to do: a write returns when its write concern is met (by default: a majority, journaled).
@@ -432,10 +491,12 @@ fn value_of<T: DeserializeOwned>(document: &Document, name: &str) -> Option<T> {
     bson::deserialize_from_bson(document.get(name)?.clone()).ok()
 }
 
+/// Names and values; null is a missing value.
 fn group_document(group: &BTreeMap<String, Option<String>>) -> Document {
     group.iter().map(|(name, value)| (name.clone(), value.clone().map_or(Bson::Null, Bson::String))).collect()
 }
 
+/// Field `group` of a document.
 fn read_group(document: &Document) -> Option<BTreeMap<String, Option<String>>> {
     let read = |(name, value): (&String, &Bson)| match value {
         Bson::Null => Some((name.clone(), None)),
@@ -487,10 +548,14 @@ fn measure_value(measure: &Measure) -> Bson {
         Measure::Null => Bson::Null,
         Measure::Long(n) => Bson::Int64(*n),
         Measure::Double(x) => Bson::Double(*x),
-        Measure::Text(text) => match text.parse::<Decimal128>() {
-            Ok(decimal) if plain_text(decimal) == *text => Bson::Decimal128(decimal),
-            _ => Bson::String(text.clone()),
-        },
+        Measure::Text(text) => decimal_value(text),
+    }
+}
+
+fn decimal_value(text: &str) -> Bson {
+    match text.parse::<Decimal128>() {
+        Ok(decimal) if plain_text(decimal) == text => Bson::Decimal128(decimal),
+        _ => Bson::String(text.to_owned()),
     }
 }
 
@@ -525,37 +590,84 @@ fn plain_text(decimal: Decimal128) -> String {
     }
 }
 
+/// All but the id and what the collection `snoozes` knows.
 fn alert_document(alert: &Alert) -> Document {
-    let origin: Vec<Document> =
-        alert.origin.iter().map(|span| doc! {"partition": span.partition, "upto": span.upto}).collect();
+    let origin: Vec<Document> = alert
+        .origin
+        .iter()
+        .map(|span| doc! {"partition": span.partition, "from": span.from, "upto": span.upto})
+        .collect();
+    let parts: Vec<Document> = alert
+        .parts
+        .iter()
+        .map(|part| {
+            doc! {
+                "group": group_document(&part.group),
+                "observed": part.observed,
+                "expected": part.expected,
+                "share": part.share,
+            }
+        })
+        .collect();
+    let trace: Vec<Document> = alert
+        .trace
+        .iter()
+        .map(|point| {
+            doc! {
+                "window": date(point.window),
+                "observed": point.observed,
+                "expected": point.expected,
+                "lower": point.lower,
+                "upper": point.upper,
+            }
+        })
+        .collect();
     doc! {
         "model": &alert.model,
         "measure": &alert.measure,
+        "formula": &alert.formula,
         "group": group_document(&alert.group),
         "detector": &alert.detector,
+        "fingerprint": &alert.fingerprint,
         "state": name_of(&alert.state),
+        "resolution": alert.resolution.map_or(Bson::Null, |resolution| name_of(&resolution)),
         "severity": name_of(&alert.severity),
         "observed": alert.observed,
         "expected": alert.expected,
         "lower": alert.lower,
         "upper": alert.upper,
         "score": alert.score,
+        "z_score": alert.z_score,
+        "threshold": alert.threshold,
         "tail_probability": alert.tail_probability,
+        "false_alarms_per_year": alert.false_alarms_per_year,
+        "since": date(alert.since),
         "first_window": date(alert.first_window),
         "last_window": date(alert.last_window),
         "window_millis": alert.window_millis,
+        "horizon_millis": alert.horizon_millis,
+        "episodes": alert.episodes,
+        "parent": alert.parent.clone(),
+        "money_at_stake": alert.money_at_stake.as_deref().map_or(Bson::Null, decimal_value),
+        "parts": parts,
+        "trace": trace,
         "origin": origin,
+        "acknowledged_by": Bson::Null,
+        "acknowledged_at": Bson::Null,
     }
 }
 
+/// A document of an older sluice has fewer fields: those have the values that the Avro schema gives them.
 fn read_alert(document: &Document) -> Option<Alert> {
     let float = |name: &str| number(document.get(name)?);
+    let text = |name: &str| document.get_str(name).ok().map(str::to_owned);
+    let documents = |name: &str| document.get_array(name).into_iter().flatten().map(Bson::as_document);
     Some(Alert {
-        id: document.get_str("_id").ok()?.to_owned(),
-        model: document.get_str("model").ok()?.to_owned(),
-        measure: document.get_str("measure").ok()?.to_owned(),
+        id: text("_id")?,
+        model: text("model")?,
+        measure: text("measure")?,
         group: read_group(document)?,
-        detector: document.get_str("detector").ok()?.to_owned(),
+        detector: text("detector")?,
         state: value_of(document, "state")?,
         severity: value_of(document, "severity")?,
         observed: float("observed")?,
@@ -567,8 +679,61 @@ fn read_alert(document: &Document) -> Option<Alert> {
         first_window: read_time(document, "first_window")?,
         last_window: read_time(document, "last_window")?,
         window_millis: whole_number(document.get("window_millis")?)?,
-        origin: value_of::<Vec<OffsetSpan>>(document, "origin")?,
+        origin: documents("origin").map(|span| read_span(span?)).collect::<Option<_>>()?,
+        z_score: float("z_score").unwrap_or_default(),
+        threshold: float("threshold").unwrap_or_default(),
+        false_alarms_per_year: float("false_alarms_per_year").unwrap_or_default(),
+        formula: text("formula").unwrap_or_default(),
+        since: read_time(document, "since").unwrap_or_default(),
+        horizon_millis: document.get("horizon_millis").and_then(whole_number).unwrap_or_default(),
+        resolution: value_of(document, "resolution"),
+        parent: text("parent"),
+        money_at_stake: document.get("money_at_stake").and_then(read_decimal),
+        parts: documents("parts").map(|part| read_part(part?)).collect::<Option<_>>()?,
+        trace: documents("trace").map(|point| read_point(point?)).collect::<Option<_>>()?,
+        fingerprint: text("fingerprint").unwrap_or_default(),
+        episodes: document.get("episodes").and_then(whole_number).map_or(1, |n| i32::try_from(n).unwrap_or(i32::MAX)),
+        acknowledged_by: text("acknowledged_by"),
+        acknowledged_at: read_time(document, "acknowledged_at"),
+        snoozed_until: None,
     })
+}
+
+fn read_span(document: &Document) -> Option<OffsetSpan> {
+    Some(OffsetSpan {
+        partition: i32::try_from(whole_number(document.get("partition")?)?).ok()?,
+        from: document.get("from").and_then(whole_number).unwrap_or_default(),
+        upto: whole_number(document.get("upto")?)?,
+    })
+}
+
+fn read_part(document: &Document) -> Option<AlertPart> {
+    let float = |name: &str| number(document.get(name)?);
+    Some(AlertPart {
+        group: read_group(document)?,
+        observed: float("observed")?,
+        expected: float("expected")?,
+        share: float("share")?,
+    })
+}
+
+fn read_point(document: &Document) -> Option<AlertPoint> {
+    let float = |name: &str| number(document.get(name)?);
+    Some(AlertPoint {
+        window: read_time(document, "window")?,
+        observed: float("observed")?,
+        expected: float("expected")?,
+        lower: float("lower")?,
+        upper: float("upper")?,
+    })
+}
+
+/// A decimal, or a text that none could hold.
+fn read_decimal(value: &Bson) -> Option<String> {
+    match read_measure(value)? {
+        Measure::Text(text) => Some(text),
+        _ => None,
+    }
 }
 
 fn read_time(document: &Document, name: &str) -> Option<EventTime> {

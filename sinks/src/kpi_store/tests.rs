@@ -1,10 +1,16 @@
 //! One conformance suite that every store passes.
 
 use super::{AlertQuery, EmbeddedKpiStore, KpiQuery, KpiStore, MongoKpiStore};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, PaneState, Severity};
+use mongodb::bson::{DateTime, Document, doc};
+use sluice_events::{
+    Alert, AlertPart, AlertPoint, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, PaneState, Resolution,
+    Severity,
+};
 use std::collections::BTreeMap;
 
 const MINUTE: i64 = 60_000;
+const AT: EventTime = EventTime::new(1_709_287_500_000);
+const FOREVER: EventTime = EventTime::LATEST;
 
 fn group(country: Option<&str>) -> BTreeMap<String, Option<String>> {
     BTreeMap::from([("country".to_owned(), country.map(str::to_owned))])
@@ -51,7 +57,61 @@ fn alert(id: &str, model: &str, windows: (i64, i64), state: AlertState) -> Alert
         first_window: EventTime::new(windows.0 * MINUTE),
         last_window: EventTime::new(windows.1 * MINUTE),
         window_millis: MINUTE,
-        origin: vec![OffsetSpan { partition: 0, upto: 12 }, OffsetSpan { partition: 3, upto: i64::MAX }],
+        origin: vec![
+            OffsetSpan { partition: 0, from: 3, upto: 12 },
+            OffsetSpan { partition: 3, from: 0, upto: i64::MAX },
+        ],
+        z_score: -8.1,
+        threshold: 4.0,
+        false_alarms_per_year: 1e-9,
+        formula: "revenue / orders".to_owned(),
+        since: EventTime::new((windows.0 - 4) * MINUTE),
+        horizon_millis: 5 * MINUTE,
+        resolution: (state == AlertState::Resolved).then_some(Resolution::Corrected),
+        parent: (state == AlertState::Suppressed).then(|| "the whole".to_owned()),
+        money_at_stake: Some("1203.5000".to_owned()),
+        parts: vec![AlertPart { group: group(None), observed: 0.0, expected: 1.0 / 3.0, share: 0.75 }],
+        trace: vec![AlertPoint {
+            window: EventTime::new(windows.0 * MINUTE),
+            observed: 0.0,
+            expected: 120.25,
+            lower: f64::NEG_INFINITY,
+            upper: f64::INFINITY,
+        }],
+        fingerprint: format!("the series of {id}"),
+        episodes: 2,
+        acknowledged_by: None,
+        acknowledged_at: None,
+        snoozed_until: None,
+    }
+}
+
+/// As it was stored before version 2 of its schema.
+fn old_alert() -> Document {
+    doc! {
+        "model": "old", "measure": "revenue", "group": {"country": "FR"}, "detector": "zscore", "state": "firing",
+        "severity": "critical", "observed": 0.0, "expected": 120.25, "lower": 100.5, "upper": f64::INFINITY,
+        "score": -8.1, "tail_probability": 2.5e-16, "window_millis": MINUTE,
+        "origin": [{"partition": 0, "upto": 12_i64}],
+    }
+}
+
+/// [`old_alert`], as it is read now.
+fn old_alert_now() -> Alert {
+    Alert {
+        origin: vec![OffsetSpan { partition: 0, from: 0, upto: 12 }],
+        z_score: 0.0,
+        threshold: 0.0,
+        false_alarms_per_year: 0.0,
+        formula: String::new(),
+        since: EventTime::new(MINUTE),
+        horizon_millis: 0,
+        money_at_stake: None,
+        parts: Vec::new(),
+        trace: Vec::new(),
+        fingerprint: String::new(),
+        episodes: 1,
+        ..alert("old", "old", (1, 2), AlertState::Firing)
     }
 }
 
@@ -77,7 +137,10 @@ fn conforms(store: &dyn KpiStore) {
     many_panes_go_in_one_call(store);
     alerts_are_found_by_state_and_model_newest_first(store);
     an_older_alert_never_replaces_a_newer_one(store);
+    alerts_are_found_by_severity_time_parent_and_series(store);
     an_acknowledged_alert_stays_so_until_it_resolves(store);
+    a_suppressed_alert_that_fires_later_is_a_firing_one(store);
+    a_snooze_is_of_the_series_and_ends(store);
     store.flush().unwrap();
 }
 
@@ -86,7 +149,10 @@ fn an_empty_store_answers(store: &dyn KpiStore) {
     store.upsert_alerts(&[]).unwrap();
     assert_eq!(store.kpis(&of("none")).unwrap(), []);
     assert_eq!(store.alerts(&all_alerts()).unwrap(), []);
-    assert_eq!(store.acknowledge("none").unwrap(), None);
+    assert_eq!(store.alert("none").unwrap(), None);
+    assert_eq!(store.acknowledge("none", None, AT).unwrap(), None);
+    assert_eq!(store.snooze("none", Some(FOREVER)).unwrap(), None);
+    assert_eq!(store.snoozes().unwrap(), BTreeMap::new());
 }
 
 fn a_newer_revision_replaces_an_older_one_and_never_the_other_way(store: &dyn KpiStore) {
@@ -251,10 +317,46 @@ fn alerts_are_found_by_state_and_model_newest_first(store: &dyn KpiStore) {
     assert_eq!(found(all_alerts()), ["b", "c", "a", "d"]);
     assert_eq!(found(AlertQuery { limit: 2, ..all_alerts() }), ["b", "c"]);
     assert_eq!(found(AlertQuery { limit: 0, ..all_alerts() }), [""; 0]);
-    assert_eq!(found(AlertQuery { state: Some(firing), ..all_alerts() }), ["c", "a"]);
+    assert_eq!(found(AlertQuery { states: vec![firing], ..all_alerts() }), ["c", "a"]);
+    assert_eq!(found(AlertQuery { states: vec![resolved, AlertState::Suppressed], ..all_alerts() }), ["b", "d"]);
     assert_eq!(found(AlertQuery { model: Some("sales".to_owned()), ..all_alerts() }), ["b", "a"]);
-    let both = AlertQuery { state: Some(firing), model: Some("sales".to_owned()), ..all_alerts() };
+    let both = AlertQuery { states: vec![firing], model: Some("sales".to_owned()), ..all_alerts() };
     assert_eq!(store.alerts(&both).unwrap(), [alert("a", "sales", (1, 1), firing)], "every field comes back");
+    for alert in alerts {
+        assert_eq!(store.alert(&alert.id).unwrap(), Some(alert));
+    }
+}
+
+fn alerts_are_found_by_severity_time_parent_and_series(store: &dyn KpiStore) {
+    let at = |id: &str, window, severity| Alert {
+        severity,
+        parent: (id != "p").then(|| "p".to_owned()),
+        fingerprint: id.chars().take(1).collect(),
+        ..alert(id, "many ways", (window, window), AlertState::Firing)
+    };
+    store
+        .upsert_alerts(&[
+            at("p", 10, Severity::Critical),
+            at("q1", 11, Severity::Warning),
+            at("q2", 12, Severity::Info),
+        ])
+        .unwrap();
+    let found = |query: AlertQuery| -> Vec<String> {
+        let query = AlertQuery { model: Some("many ways".to_owned()), limit: usize::MAX, ..query };
+        store.alerts(&query).unwrap().into_iter().map(|alert| alert.id).collect()
+    };
+    let any = AlertQuery::default;
+    let minute = |m: i64| Some(EventTime::new(m * MINUTE));
+    assert_eq!(found(AlertQuery { severity: Some(Severity::Info), ..any() }), ["q2", "q1", "p"]);
+    assert_eq!(found(AlertQuery { severity: Some(Severity::Warning), ..any() }), ["q1", "p"], "or a higher one");
+    assert_eq!(found(AlertQuery { from: minute(11), ..any() }), ["q2", "q1"], "`from` is inside");
+    assert_eq!(found(AlertQuery { to: minute(11), ..any() }), ["p"], "`to` is not");
+    assert_eq!(found(AlertQuery { from: minute(11), to: minute(12), ..any() }), ["q1"]);
+    assert_eq!(found(AlertQuery { from: minute(12), to: minute(11), ..any() }), [""; 0]);
+    let extremes = AlertQuery { from: Some(EventTime::new(i64::MIN)), to: Some(EventTime::new(i64::MAX)), ..any() };
+    assert_eq!(found(extremes).len(), 3);
+    assert_eq!(found(AlertQuery { parent: Some("p".to_owned()), ..any() }), ["q2", "q1"]);
+    assert_eq!(found(AlertQuery { fingerprint: Some("q".to_owned()), ..any() }), ["q2", "q1"]);
 }
 
 fn an_older_alert_never_replaces_a_newer_one(store: &dyn KpiStore) {
@@ -278,15 +380,68 @@ fn an_older_alert_never_replaces_a_newer_one(store: &dyn KpiStore) {
 
 fn an_acknowledged_alert_stays_so_until_it_resolves(store: &dyn KpiStore) {
     let at = |last, state| alert("seen", "seen", (1, last), state);
-    let stored = || store.alerts(&AlertQuery { model: Some("seen".to_owned()), ..all_alerts() }).unwrap();
+    let seen = |last| Alert {
+        acknowledged_by: Some("ann".to_owned()),
+        acknowledged_at: Some(AT),
+        ..at(last, AlertState::Acknowledged)
+    };
+    let stored = || store.alert("seen").unwrap().unwrap();
+    let ann = || store.acknowledge("seen", Some("ann"), AT).unwrap();
     store.upsert_alerts(&[at(1, AlertState::Firing)]).unwrap();
-    assert_eq!(store.acknowledge("seen").unwrap(), Some(at(1, AlertState::Acknowledged)));
-    assert_eq!(store.acknowledge("seen").unwrap(), Some(at(1, AlertState::Acknowledged)), "twice is once");
+    assert_eq!(ann(), Some(seen(1)));
+    let bob = store.acknowledge("seen", Some("bob"), EventTime::new(AT.get() + 1)).unwrap();
+    assert_eq!(bob, Some(seen(1)), "who saw it first has seen it");
     store.upsert_alerts(&[at(1, AlertState::Firing), at(2, AlertState::Firing)]).unwrap();
-    assert_eq!(stored(), [at(2, AlertState::Acknowledged)], "the numbers go on, the state stays");
+    assert_eq!(stored(), seen(2), "the numbers go on, the state stays");
     store.upsert_alerts(&[at(3, AlertState::Resolved)]).unwrap();
-    assert_eq!(stored(), [at(3, AlertState::Resolved)]);
-    assert_eq!(store.acknowledge("seen").unwrap(), Some(at(3, AlertState::Resolved)), "nothing is left to acknowledge");
+    assert_eq!(stored(), at(3, AlertState::Resolved), "who saw it is forgotten");
+    assert_eq!(ann(), Some(at(3, AlertState::Resolved)), "nothing is left to acknowledge");
+    store.upsert_alerts(&[at(2, AlertState::Firing)]).unwrap();
+    assert_eq!(stored(), at(3, AlertState::Resolved), "a replay does not fire it again");
+    store.upsert_alerts(&[at(4, AlertState::Firing)]).unwrap();
+    assert_eq!(stored(), at(4, AlertState::Firing), "it is back, and nobody has seen that");
+    assert_eq!(store.acknowledge("seen", None, AT).unwrap().unwrap().acknowledged_by, None, "a person without a name");
+    assert_eq!((stored().state, stored().acknowledged_at), (AlertState::Acknowledged, Some(AT)));
+}
+
+fn a_suppressed_alert_that_fires_later_is_a_firing_one(store: &dyn KpiStore) {
+    let at = |last, state| alert("child", "child", (1, last), state);
+    let stored = || store.alert("child").unwrap();
+    store.upsert_alerts(&[at(1, AlertState::Suppressed)]).unwrap();
+    let same = store.acknowledge("child", None, AT).unwrap();
+    assert_eq!(same, Some(at(1, AlertState::Suppressed)), "what nobody is told of, nobody acknowledges");
+    store.upsert_alerts(&[at(2, AlertState::Firing)]).unwrap();
+    assert_eq!(stored(), Some(at(2, AlertState::Firing)));
+    store.acknowledge("child", Some("ann"), AT).unwrap();
+    store.upsert_alerts(&[at(3, AlertState::Suppressed), at(4, AlertState::Firing)]).unwrap();
+    assert_eq!(stored(), Some(at(4, AlertState::Firing)));
+}
+
+fn a_snooze_is_of_the_series_and_ends(store: &dyn KpiStore) {
+    let of_series = |id: &str, window, series: &str| Alert {
+        fingerprint: series.to_owned(),
+        ..alert(id, "snoozed", (window, window), AlertState::Firing)
+    };
+    let (first, other) = (of_series("first", 1, "series"), of_series("other", 2, ""));
+    store.upsert_alerts(&[first.clone(), other.clone()]).unwrap();
+    let until = Some(EventTime::new(FOREVER.get() - 1));
+    let snoozed = |alert: &Alert, until| Alert { snoozed_until: until, ..alert.clone() };
+    assert_eq!(store.snooze("first", Some(FOREVER)).unwrap(), Some(snoozed(&first, Some(FOREVER))));
+    assert_eq!(store.snooze("first", until).unwrap(), Some(snoozed(&first, until)), "the last word counts");
+    assert_eq!(store.snoozes().unwrap(), BTreeMap::from([("series".to_owned(), until.unwrap())]));
+    let later = Alert { snoozed_until: Some(AT), ..of_series("later", 3, "series") };
+    store.upsert_alerts(std::slice::from_ref(&later)).unwrap();
+    let stored = store.alerts(&AlertQuery { model: Some("snoozed".to_owned()), ..all_alerts() }).unwrap();
+    assert_eq!(stored, [snoozed(&later, until), other.clone(), snoozed(&first, until)], "later episodes too");
+    assert_eq!(store.alert("later").unwrap(), Some(snoozed(&later, until)));
+    let seen = store.acknowledge("later", None, AT).unwrap().unwrap();
+    assert_eq!((seen.state, seen.snoozed_until), (AlertState::Acknowledged, until));
+    store.snooze("other", until).unwrap();
+    assert_eq!(store.alert("other").unwrap(), Some(snoozed(&other, until)), "without a fingerprint it is the alert's");
+    assert_eq!(store.snooze("other", Some(AT)).unwrap(), Some(other), "a time that is over ends it");
+    assert_eq!(store.snooze("later", None).unwrap().unwrap().snoozed_until, None);
+    assert_eq!(store.snooze("later", None).unwrap().unwrap().snoozed_until, None, "twice is once");
+    assert_eq!(store.snoozes().unwrap(), BTreeMap::new());
 }
 
 #[test]
@@ -312,6 +467,17 @@ fn the_embedded_store_keeps_what_was_flushed_and_refuses_a_second_process() {
     assert_eq!(store.alerts(&all_alerts()).unwrap().len(), 1);
 }
 
+#[test]
+fn an_alert_that_an_older_sluice_left_in_the_embedded_store_is_read() {
+    let mut stored = old_alert();
+    stored.extend(doc! {"id": "old", "first_window": MINUTE, "last_window": 2 * MINUTE});
+    let dir = tempfile::tempdir().unwrap();
+    let store = EmbeddedKpiStore::open(dir.path()).unwrap();
+    store.put_alert(&old_alert_now(), &stored).unwrap();
+    assert_eq!(store.alert("old").unwrap(), Some(old_alert_now()));
+    assert_eq!(store.alerts(&all_alerts()).unwrap(), [old_alert_now()]);
+}
+
 /// Set `SLUICE_TEST_MONGO_URI` to run it against a server. It makes a database of its own and drops it at the end.
 #[test]
 fn the_mongo_store_conforms() {
@@ -328,6 +494,11 @@ fn the_mongo_store_conforms() {
     runtime.block_on(async {
         let store = MongoKpiStore::connect(&uri, &database).unwrap();
         assert_eq!(store.kpis(&of("many")).unwrap().len(), 1234);
+        let mut stored = old_alert();
+        let time = |minute| DateTime::from_millis(minute * MINUTE);
+        stored.extend(doc! {"_id": "old", "first_window": time(1), "last_window": time(2)});
+        store.put_alert(stored).unwrap();
+        assert_eq!(store.alert("old").unwrap(), Some(old_alert_now()), "what an older sluice left is read");
         store.drop_database().unwrap();
     });
 }
