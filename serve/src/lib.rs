@@ -1,17 +1,24 @@
 //! Shows what the stream has found: a REST API with its OpenAPI description, health, metrics, and a live dashboard.
 //!
 //! In: the KPI store, the process's metrics, its own account of itself ([`StatusSource`]), what is known of the quality of
-//! rows ([`QualitySource`]).
+//! rows ([`QualitySource`]) and of the events behind an alert ([`AlertEvidence`]).
 //! Out: JSON, Prometheus text and two pages, over HTTP.
-//! Never: writes a KPI, or decides what a number means. Its one write is a person's acknowledgement of an alert.
+//! Never: writes a KPI, or decides what a number means. Its writes are a person's word on an alert: seen, or not now.
 
+mod alert_advice;
+#[cfg(test)]
+mod alert_sample;
+mod alert_story;
 mod api;
 mod dashboard;
+mod evidence;
+mod formula;
 mod model;
 mod quality_page;
 mod server;
 mod status;
 
+pub use evidence::{AlertEvidence, ExampleEvent, NoEvidence};
 pub use model::{ColumnInfo, ColumnRole, ModelInfo};
 pub use quality_page::quality_page;
 pub use server::{ModelSource, QualitySource, ServeState, router, serve};

@@ -1,7 +1,7 @@
 //! The HTTP server: its routes and what every answer carries.
 
 use crate::{
-    ModelInfo, StatusSource,
+    AlertEvidence, ModelInfo, StatusSource,
     api::{self, ApiError, SummaryCache},
     dashboard,
 };
@@ -13,18 +13,26 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use sluice_events::EventTime;
 use sluice_quality::QualityReport;
 use sluice_sinks::{
     Metrics,
     kpi_store::{KpiStore, KpiStoreError},
 };
-use std::{future::Future, io, sync::Arc};
+use std::{
+    future::Future,
+    io,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 use utoipa::OpenApi;
 use utoipa_swagger_ui::SwaggerUi;
 
 /// Requests that may read the KPI store at once; the others wait.
 const STORE_READERS: usize = 8;
+/// Requests that may look for events in the lake at once.
+const EVIDENCE_READERS: usize = 2;
 
 /// What the server shows.
 #[derive(Clone)]
@@ -39,6 +47,8 @@ pub struct ServeState {
     pub models: Arc<dyn ModelSource>,
     /// What the checks of quality found.
     pub quality: Arc<dyn QualitySource>,
+    /// The events behind alerts.
+    pub evidence: Arc<dyn AlertEvidence>,
 }
 
 /// Tells what the checks of quality found. Asked on the pool for blocking work.
@@ -66,7 +76,15 @@ impl ModelSource for Vec<ModelInfo> {
 pub(crate) struct Shared {
     pub(crate) state: ServeState,
     pub(crate) summaries: SummaryCache,
+    /// Who may look for the events of an alert.
+    pub(crate) evidence_readers: Arc<Semaphore>,
     readers: Semaphore,
+}
+
+/// Processing time.
+pub(crate) fn now() -> EventTime {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    EventTime::new(since_1970.as_millis() as i64)
 }
 
 impl Shared {
@@ -101,8 +119,11 @@ impl Shared {
         api::models,
         api::summary,
         api::alerts,
-        api::quality,
+        api::alert,
         api::acknowledge,
+        api::snooze,
+        api::end_snooze,
+        api::quality,
         api::status,
         api::healthz,
         api::readyz,
@@ -113,13 +134,20 @@ struct ApiDescription;
 
 /// All routes over this state.
 pub fn router(state: ServeState) -> Router {
-    let shared = Arc::new(Shared { state, summaries: SummaryCache::default(), readers: Semaphore::new(STORE_READERS) });
+    let shared = Arc::new(Shared {
+        state,
+        summaries: SummaryCache::default(),
+        evidence_readers: Arc::new(Semaphore::new(EVIDENCE_READERS)),
+        readers: Semaphore::new(STORE_READERS),
+    });
     Router::new()
         .route("/api/v1/kpis/{model}", get(api::kpis))
         .route("/api/v1/models", get(api::models))
         .route("/api/v1/summary", get(api::summary))
         .route("/api/v1/alerts", get(api::alerts))
+        .route("/api/v1/alerts/{id}", get(api::alert))
         .route("/api/v1/alerts/{id}/ack", post(api::acknowledge))
+        .route("/api/v1/alerts/{id}/snooze", post(api::snooze).delete(api::end_snooze))
         .route("/api/v1/quality", get(api::quality))
         .route("/quality", get(api::quality_html))
         .route("/api/v1/status", get(api::status))

@@ -1,18 +1,22 @@
 //! The whole server over a real socket, with a store that holds one hour of a small shop.
 
 use serde_json::Value;
-use sluice_events::{Alert, AlertState, EventTime, Kpi, KpiKey, Measure, PaneState, Severity};
+use sluice_events::{
+    Alert, AlertPart, AlertPoint, AlertState, EventTime, Kpi, KpiKey, Measure, OffsetSpan, PaneState, Severity,
+};
 use sluice_quality::{Figure, Kind, QualityReport, QualityResult, ReportBuilder, Severity as OnFailure};
 use sluice_serve::{
-    ColumnInfo, ColumnRole, ModelInfo, PartitionStatus, QualitySource, ServeState, Status, StatusSource, serve,
+    AlertEvidence, ColumnInfo, ColumnRole, ExampleEvent, ModelInfo, NoEvidence, PartitionStatus, QualitySource,
+    ServeState, Status, StatusSource, serve,
 };
 use sluice_sinks::{
     Metric, Metrics,
     kpi_store::{AlertQuery, EmbeddedKpiStore, KpiQuery, KpiStore, KpiStoreError},
 };
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc},
 };
 use tokio::{runtime::Runtime, sync::oneshot};
 
@@ -74,7 +78,11 @@ impl Answer {
 }
 
 impl Server {
-    fn start((dir, store): (tempfile::TempDir, Arc<dyn KpiStore>)) -> Self {
+    fn start(store: (tempfile::TempDir, Arc<dyn KpiStore>)) -> Self {
+        Self::start_with(store, Arc::new(NoEvidence))
+    }
+
+    fn start_with((dir, store): (tempfile::TempDir, Arc<dyn KpiStore>), evidence: Arc<dyn AlertEvidence>) -> Self {
         let runtime = Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -103,6 +111,7 @@ impl Server {
             status: status.clone(),
             models: Arc::new(models()),
             quality: quality.clone(),
+            evidence,
         };
         let (stop, stopped) = oneshot::channel();
         runtime.spawn(async move {
@@ -132,6 +141,14 @@ impl Server {
             request = request.header(*name, *value);
         }
         answer(request.call().unwrap())
+    }
+
+    fn post_json(&self, path: &str, body: &str) -> Answer {
+        answer(self.agent.post(format!("http://{}{path}", self.address)).send(body).unwrap())
+    }
+
+    fn delete(&self, path: &str) -> Answer {
+        answer(self.agent.delete(format!("http://{}{path}", self.address)).call().unwrap())
     }
 
     fn post(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -222,13 +239,64 @@ fn alert(id: &str, minute: i64, severity: Severity) -> Alert {
         expected: 100.5,
         lower: 60.0,
         upper: f64::INFINITY,
-        score: -9.5,
+        score: 9.5,
         tail_probability: 1e-20,
         first_window: EventTime::new(START + minute * MINUTE),
         last_window: EventTime::new(START + minute * MINUTE),
         window_millis: MINUTE,
-        origin: Vec::new(),
+        origin: vec![OffsetSpan { partition: 2, from: 7, upto: 12 }],
+        z_score: -9.5,
+        threshold: 4.0,
+        false_alarms_per_year: 0.01,
+        formula: String::new(),
+        since: EventTime::new(START + minute * MINUTE),
+        horizon_millis: MINUTE,
+        resolution: None,
+        parent: None,
+        money_at_stake: None,
+        parts: Vec::new(),
+        trace: vec![AlertPoint {
+            window: EventTime::new(START + minute * MINUTE),
+            observed: 0.0,
+            expected: 100.5,
+            lower: 60.0,
+            upper: f64::INFINITY,
+        }],
+        fingerprint: "revenue of France".to_owned(),
+        episodes: 1,
+        acknowledged_by: None,
+        acknowledged_at: None,
+        snoozed_until: None,
     }
+}
+
+/// The payment rate of everywhere, and that of France, which it explains.
+fn roll_up(id: &str, minute: i64) -> [Alert; 2] {
+    let france = BTreeMap::from([("country".to_owned(), Some("FR".to_owned()))]);
+    let whole = Alert {
+        measure: "pay_rate".to_owned(),
+        formula: "purchases / checkouts".to_owned(),
+        group: BTreeMap::new(),
+        observed: 0.1,
+        expected: 0.6,
+        lower: 0.4,
+        money_at_stake: Some("1203.5000".to_owned()),
+        parts: vec![AlertPart { group: france.clone(), observed: 0.0, expected: 0.6, share: 0.9 }],
+        fingerprint: "payment rate".to_owned(),
+        ..alert(id, minute, Severity::Critical)
+    };
+    let part = Alert {
+        id: format!("{id} FR"),
+        group: france,
+        state: AlertState::Suppressed,
+        severity: Severity::Warning,
+        parent: Some(id.to_owned()),
+        parts: Vec::new(),
+        money_at_stake: None,
+        fingerprint: "payment rate of France".to_owned(),
+        ..whole.clone()
+    };
+    [whole, part]
 }
 
 fn fill(store: &dyn KpiStore) {
@@ -341,7 +409,7 @@ fn alerts_are_listed_newest_first_and_a_person_acknowledges_one() {
     assert_eq!((alerts.len(), &alerts[0]["id"], &alerts[0]["severity"]), (2, &"new|2/3".into(), &"critical".into()));
     assert_eq!(
         alerts[0]["text"],
-        "revenue of sales (country FR) is too low: 0, expected 100.5 (at least 60), since 2024-03-01T10:20:00Z"
+        "revenue of sales (country FR) is too low: 0 in 1 minute, expected 100.5 (at least 60), since 2024-03-01T10:20:00Z"
     );
     assert_eq!(alerts[0]["upper"], Value::Null, "JSON has no infinity");
     assert_eq!(alerts[0]["last_window_end"], "2024-03-01T10:21:00Z");
@@ -356,8 +424,142 @@ fn alerts_are_listed_newest_first_and_a_person_acknowledges_one() {
 }
 
 #[test]
+fn alerts_are_found_by_state_severity_and_time() {
+    let (dir, store) = embedded();
+    fill(store.as_ref());
+    store.upsert_alerts(&roll_up("roll-up", 30)).unwrap();
+    let server = Server::start((dir, store));
+    let found = |query: &str| -> Vec<String> {
+        let body = server.get(&format!("/api/v1/alerts?{query}")).json();
+        body["alerts"].as_array().unwrap().iter().map(|alert| alert["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(found("state=firing,suppressed"), ["roll-up", "roll-up FR", "new|2/3", "old|1"]);
+    assert_eq!(found("state=suppressed&state=acknowledged"), ["roll-up FR"]);
+    assert_eq!(found("severity=critical"), ["roll-up", "new|2/3"], "or a higher one");
+    assert_eq!(found("from=2024-03-01T10:20:00Z&to=2024-03-01T10:30:00Z"), ["new|2/3"]);
+    for (wrong, hint) in
+        [("state=firing,loud", "acknowledged"), ("severity=high", "critical"), ("from=noon", "RFC 3339")]
+    {
+        let answer = server.get(&format!("/api/v1/alerts?{wrong}"));
+        assert_eq!(answer.status, 400, "{wrong}");
+        assert!(answer.text.contains(hint), "{}", answer.text);
+    }
+}
+
+/// Events behind alerts, or that the lake is away; and it may take long.
+struct FixedEvidence(Mutex<Result<usize, String>>, Mutex<Option<mpsc::Receiver<()>>>);
+
+impl AlertEvidence for FixedEvidence {
+    fn events(&self, alert: &Alert, limit: usize) -> Result<Vec<ExampleEvent>, String> {
+        if let Some(wait) = self.1.lock().unwrap().take() {
+            let _ = wait.recv();
+        }
+        assert_eq!((alert.measure.as_str(), limit), ("pay_rate", 20));
+        let event = |n: usize| ExampleEvent {
+            event_id: format!("<e{n}>"),
+            event_time: EventTime::new(START + 30 * MINUTE),
+            partition: 2,
+            offset: 7 + n as i64,
+            customer_id: Some("c1".to_owned()),
+            order_id: None,
+            product_id: Some("p1".to_owned()),
+            event_type: "checkout_started".to_owned(),
+        };
+        Ok((0..self.0.lock().unwrap().clone()?).map(event).collect())
+    }
+}
+
+#[test]
+fn an_alert_is_told_with_what_it_explains_where_it_was_before_and_its_events() {
+    let (dir, store) = embedded();
+    store.upsert_alerts(&roll_up("before", 10)).unwrap();
+    store.upsert_alerts(&roll_up("roll-up", 30)).unwrap();
+    let evidence = Arc::new(FixedEvidence(Mutex::new(Ok(1)), Mutex::new(None)));
+    let server = Server::start_with((dir, store), evidence.clone());
+    let body = server.get("/api/v1/alerts/roll-up").json();
+    assert_eq!(
+        body["text"],
+        "pay_rate of sales is too low: 0.1 in 1 minute, expected 0.6 (at least 0.4), since 2024-03-01T10:30:00Z; \
+         mostly country FR (90 %); about 1203.5 at stake so far"
+    );
+    assert_eq!(body["score_meaning"], "by chance about once in 100 years");
+    assert_eq!(
+        (&body["formula"], &body["funnel_step"]),
+        (&"purchases / checkouts".into(), &"checkout to purchase".into())
+    );
+    assert_eq!((&body["threshold"], &body["horizon_seconds"]), (&4.0.into(), &60.0.into()));
+    assert_eq!((&body["money_at_stake"], &body["since"]), (&"1203.5000".into(), &"2024-03-01T10:30:00Z".into()));
+    let part = serde_json::json!({"group": {"country": "FR"}, "observed": 0.0, "expected": 0.6, "share": 0.9});
+    assert_eq!(body["parts"], serde_json::json!([part]));
+    assert_eq!(body["origin"], serde_json::json!([{"partition": 2, "from": 7, "upto": 12}]));
+    let point = serde_json::json!({
+        "window": "2024-03-01T10:30:00Z", "observed": 0.0, "expected": 100.5, "lower": 60.0, "upper": null
+    });
+    assert_eq!(body["trace"], serde_json::json!([point]));
+    let ids = |name: &str| -> Vec<&str> {
+        body[name].as_array().unwrap().iter().map(|alert| alert["id"].as_str().unwrap()).collect()
+    };
+    assert_eq!(
+        (ids("children"), &body["more_children"], &body["parent_alert"]),
+        (vec!["roll-up FR"], &false.into(), &Value::Null)
+    );
+    assert_eq!(ids("history"), ["before"]);
+    let event = serde_json::json!({
+        "event_id": "<e0>", "event_time": "2024-03-01T10:30:00Z", "event_type": "checkout_started", "customer_id": "c1",
+        "order_id": null, "product_id": "p1", "partition": 2, "offset": 7
+    });
+    assert_eq!((&body["events"], &body["events_note"]), (&serde_json::json!([event]), &Value::Null));
+    assert!(body["events_sql"].as_str().unwrap().contains("_partition = 2 AND _offset >= 7 AND _offset < 12"));
+    assert!(body["next_steps"][0].as_str().unwrap().starts_with("Country FR makes up 90 % of it"), "{body}");
+    *evidence.0.lock().unwrap() = Ok(100);
+    assert_eq!(server.get("/api/v1/alerts/roll-up").json()["events"].as_array().unwrap().len(), 20);
+    let unknown = server.get("/api/v1/alerts/none");
+    assert_eq!((unknown.status, unknown.json()["error"].as_str()), (404, Some("no alert is named 'none'")));
+}
+
+#[test]
+fn events_that_are_not_found_are_a_note_and_a_slow_lake_is_not_waited_for() {
+    let (dir, store) = embedded();
+    store.upsert_alerts(&roll_up("roll-up", 30)).unwrap();
+    let (go_on, waiting) = mpsc::channel();
+    let away = Err("s3://silver is away".to_owned());
+    let evidence = Arc::new(FixedEvidence(Mutex::new(away), Mutex::new(Some(waiting))));
+    let server = Server::start_with((dir, store), evidence);
+    let note = || {
+        let answer = server.get("/api/v1/alerts/roll-up");
+        assert!(answer.status == 200 && !answer.text.contains("s3://"), "{}", answer.text);
+        answer.json()["events_note"].as_str().unwrap().to_owned()
+    };
+    assert!(note().contains("takes too long"));
+    go_on.send(()).unwrap();
+    assert!(note().contains("does not answer"));
+}
+
+#[test]
+fn a_person_says_who_and_snoozes_a_series() {
+    let server = Server::with_data();
+    let path = |rest: &str| format!("/api/v1/alerts/old%7C1/{rest}");
+    assert_eq!(server.post_json(&path("ack"), "by ann").status, 400);
+    let seen = server.post_json(&path("ack"), r#"{"by": "ann"}"#).json();
+    assert_eq!((&seen["state"], &seen["acknowledged_by"]), (&"acknowledged".into(), &"ann".into()));
+    assert!(seen["acknowledged_at"].as_str().unwrap() > "2025");
+    for wrong in ["snooze", "snooze?for=soon", "snooze?for=0s", "snooze?until=2024-03-01T10:00:00Z", "snooze?days=1"] {
+        assert_eq!(server.post(&path(wrong), &[]).status, 400, "{wrong}");
+    }
+    let snoozed = server.post(&path("snooze?for=2h"), &[]);
+    assert_eq!(snoozed.status, 200, "{}", snoozed.text);
+    let until = snoozed.json()["snoozed_until"].as_str().unwrap().to_owned();
+    assert_eq!(server.get("/api/v1/alerts/new%7C2%2F3").json()["snoozed_until"], *until, "all episodes of the series");
+    assert_eq!(server.delete(&path("snooze")).json()["snoozed_until"], Value::Null);
+    assert_eq!(server.get("/api/v1/alerts/new%7C2%2F3").json()["snoozed_until"], Value::Null);
+    assert_eq!(server.post("/api/v1/alerts/none/snooze?for=1h", &[]).status, 404);
+    assert_eq!(server.delete("/api/v1/alerts/none/snooze").status, 404);
+}
+
+#[test]
 fn a_page_of_another_site_cannot_acknowledge() {
     let server = Server::with_data();
+    assert_eq!(server.post("/api/v1/alerts/old%7C1/snooze?for=1h", &[("sec-fetch-site", "cross-site")]).status, 403);
     let path = "/api/v1/alerts/old%7C1/ack";
     for site in ["cross-site", "same-site"] {
         assert_eq!(server.post(path, &[("sec-fetch-site", site)]).status, 403);
@@ -438,7 +640,16 @@ impl KpiStore for Down {
     fn alerts(&self, _: &AlertQuery) -> Result<Vec<Alert>, KpiStoreError> {
         Self::error()
     }
-    fn acknowledge(&self, _: &str) -> Result<Option<Alert>, KpiStoreError> {
+    fn alert(&self, _: &str) -> Result<Option<Alert>, KpiStoreError> {
+        Self::error()
+    }
+    fn acknowledge(&self, _: &str, _: Option<&str>, _: EventTime) -> Result<Option<Alert>, KpiStoreError> {
+        Self::error()
+    }
+    fn snooze(&self, _: &str, _: Option<EventTime>) -> Result<Option<Alert>, KpiStoreError> {
+        Self::error()
+    }
+    fn snoozes(&self) -> Result<BTreeMap<String, EventTime>, KpiStoreError> {
         Self::error()
     }
     fn flush(&self) -> Result<(), KpiStoreError> {
@@ -452,7 +663,7 @@ impl KpiStore for Down {
 #[test]
 fn a_store_that_is_down_is_said_so_without_its_details() {
     let server = Server::start((tempfile::tempdir().unwrap(), Arc::new(Down)));
-    for path in ["/api/v1/kpis/sales", "/api/v1/alerts", "/api/v1/summary", "/readyz"] {
+    for path in ["/api/v1/kpis/sales", "/api/v1/alerts", "/api/v1/alerts/x", "/api/v1/summary", "/readyz"] {
         let answer = server.get(path);
         assert_eq!(answer.status, 503, "{path}");
         assert!(answer.text.contains("the KPI store does not answer"), "{path}: {}", answer.text);
@@ -471,7 +682,9 @@ fn the_description_lists_every_route_and_its_page_works() {
         paths,
         [
             "/api/v1/alerts",
+            "/api/v1/alerts/{id}",
             "/api/v1/alerts/{id}/ack",
+            "/api/v1/alerts/{id}/snooze",
             "/api/v1/kpis/{model}",
             "/api/v1/models",
             "/api/v1/quality",
@@ -486,7 +699,12 @@ fn the_description_lists_every_route_and_its_page_works() {
         for (method, operation) in methods.as_object().unwrap() {
             assert!(operation["responses"]["200"].is_object(), "{method} {path}");
             let url = path.replace("{model}", "sales").replace("{id}", "old%7C1");
-            let answer = if method == "post" { server.post(&url, &[]) } else { server.get(&url) };
+            let answer = match method.as_str() {
+                "post" if url.ends_with("/snooze") => server.post(&format!("{url}?for=1h"), &[]),
+                "post" => server.post(&url, &[]),
+                "delete" => server.delete(&url),
+                _ => server.get(&url),
+            };
             assert_eq!(answer.status, 200, "{method} {path}");
         }
     }

@@ -43,6 +43,13 @@ pub(crate) struct ErrorBody {
     pub(crate) hint: String,
 }
 
+impl ApiError {
+    /// There is no alert of this id.
+    pub(crate) fn no_alert(id: String) -> Self {
+        Self::NotFound { what: "alert", name: id, hint: "/api/v1/alerts lists the alerts with their ids".to_owned() }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let error = self.to_string();

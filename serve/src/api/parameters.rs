@@ -12,6 +12,16 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
+    /// The same, but this one may be there several times: then it is a list with commas.
+    pub(super) fn with_list(pairs: Vec<(String, String)>, list: &str) -> Result<Self, ApiError> {
+        let (listed, mut others): (Vec<_>, Vec<_>) = pairs.into_iter().partition(|(name, _)| name == list);
+        if !listed.is_empty() {
+            let values: Vec<String> = listed.into_iter().map(|(_, value)| value).collect();
+            others.push((list.to_owned(), values.join(",")));
+        }
+        Self::new(others)
+    }
+
     /// # Errors
     /// When a parameter is there twice.
     pub(super) fn new(pairs: Vec<(String, String)>) -> Result<Self, ApiError> {

@@ -1,14 +1,14 @@
 //! How the process is doing.
 
 use super::time_text;
-use crate::{Status, server::Shared};
+use crate::{
+    Status,
+    server::{Shared, now},
+};
 use axum::{Json, extract::State};
 use serde::Serialize;
 use sluice_events::EventTime;
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// How the process is doing, and its clock, so that a page can tell delays without trusting its own.
@@ -26,10 +26,9 @@ pub(crate) struct StatusBody {
 #[utoipa::path(get, path = "/api/v1/status", tag = "Operation", responses((status = 200, body = StatusBody)))]
 pub(crate) async fn status(State(shared): State<Arc<Shared>>) -> Json<StatusBody> {
     let status = shared.state.status.status();
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Json(StatusBody {
         started_at: time_text(EventTime::new(status.started_at_ms)),
-        server_time_ms: since_1970.as_millis() as i64,
+        server_time_ms: now().get(),
         status,
     })
 }
