@@ -89,6 +89,7 @@ pub(crate) fn start(
         status: status.clone(),
         models: live.clone(),
         quality: Arc::new(LakeQuality::new(config, runtime.handle().clone())),
+        evidence: Arc::new(sluice_serve::NoEvidence),
     };
     let (stop, stopped) = oneshot::channel::<()>();
     runtime.spawn(async move {
