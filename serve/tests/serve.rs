@@ -536,6 +536,19 @@ fn events_that_are_not_found_are_a_note_and_a_slow_lake_is_not_waited_for() {
 }
 
 #[test]
+fn the_chart_of_an_alert_shows_the_panes_of_its_group() {
+    let server = Server::with_data();
+    let chart = server.get("/api/v1/alerts/old%7C1/chart.svg");
+    assert_eq!((chart.status, chart.header("content-type")), (200, "image/svg+xml"));
+    assert!(chart.text.starts_with("<svg ") && chart.text.contains("revenue of sales (country FR) is too low"));
+    assert!(chart.text.contains("0.1 at the lowest, 0.1 at the highest"), "{}", chart.text);
+    for asset in ["<script", "href=", "@import", "url("] {
+        assert!(!chart.text.contains(asset), "{asset}");
+    }
+    assert_eq!(server.get("/api/v1/alerts/none/chart.svg").status, 404);
+}
+
+#[test]
 fn a_person_says_who_and_snoozes_a_series() {
     let server = Server::with_data();
     let path = |rest: &str| format!("/api/v1/alerts/old%7C1/{rest}");
@@ -684,6 +697,7 @@ fn the_description_lists_every_route_and_its_page_works() {
             "/api/v1/alerts",
             "/api/v1/alerts/{id}",
             "/api/v1/alerts/{id}/ack",
+            "/api/v1/alerts/{id}/chart.svg",
             "/api/v1/alerts/{id}/snooze",
             "/api/v1/kpis/{model}",
             "/api/v1/models",
