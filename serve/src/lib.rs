@@ -7,6 +7,7 @@
 
 mod alert_advice;
 mod alert_chart;
+mod alert_page;
 #[cfg(test)]
 mod alert_sample;
 mod alert_story;

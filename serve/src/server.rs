@@ -151,6 +151,8 @@ pub fn router(state: ServeState) -> Router {
         .route("/api/v1/alerts/{id}/ack", post(api::acknowledge))
         .route("/api/v1/alerts/{id}/snooze", post(api::snooze).delete(api::end_snooze))
         .route("/api/v1/quality", get(api::quality))
+        .route("/alerts", get(api::alerts_html))
+        .route("/alerts/{id}", get(api::alert_html))
         .route("/quality", get(api::quality_html))
         .route("/api/v1/status", get(api::status))
         .route("/healthz", get(api::healthz))

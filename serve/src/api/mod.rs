@@ -1,5 +1,6 @@
 //! The REST API, one file per resource.
 
+mod alert_pages;
 mod alerts;
 mod error;
 mod health;
@@ -10,6 +11,7 @@ mod quality;
 mod status;
 mod summary;
 
+pub(crate) use alert_pages::{alert_html, alerts_html};
 pub(crate) use alerts::{
     __path_acknowledge, __path_alert, __path_alerts, __path_chart, __path_end_snooze, __path_snooze, acknowledge,
     alert, alerts, chart, end_snooze, snooze,
