@@ -58,7 +58,7 @@ fn is_low(alert: &Alert) -> bool {
 
 /// One part, or all of them.
 fn where_it_is(alert: &Alert, steps: &mut Vec<String>) {
-    let Some(first) = alert.parts.first() else { return };
+    let Some(first) = alert.parts.first().filter(|part| part.share.is_finite()) else { return };
     let name = in_words(&beyond(&first.group, &alert.group));
     let share = first.share * 100.0;
     if first.share >= MOST {

@@ -2,10 +2,12 @@
 //!
 //! In: the KPI store, the process's metrics, its own account of itself ([`StatusSource`]), what is known of the quality of
 //! rows ([`QualitySource`]) and of the events behind an alert ([`AlertEvidence`]).
-//! Out: JSON, Prometheus text and two pages, over HTTP.
+//! Out: JSON, Prometheus text, pictures and pages, over HTTP.
 //! Never: writes a KPI, or decides what a number means. Its writes are a person's word on an alert: seen, or not now.
 
 mod alert_advice;
+mod alert_chart;
+mod alert_page;
 #[cfg(test)]
 mod alert_sample;
 mod alert_story;
@@ -13,7 +15,9 @@ mod api;
 mod dashboard;
 mod evidence;
 mod formula;
+mod html;
 mod model;
+mod number_text;
 mod quality_page;
 mod server;
 mod status;

@@ -1,6 +1,6 @@
 //! The report of quality as one page that needs nothing else: to look at, to keep, to send.
 
-use crate::api::time_text;
+use crate::{api::time_text, html::escaped, number_text::grouped};
 use sluice_events::EventTime;
 use sluice_quality::{ExpectationReport, Figure, HourReport, Kind, QualityReport, Severity};
 use std::fmt::Write;
@@ -148,33 +148,6 @@ fn age(seconds: f64) -> String {
     }
 }
 
-fn grouped(n: u64) -> String {
-    let digits = n.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push('\u{202f}');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,7 +159,5 @@ mod tests {
             ["100\u{a0}%", "99.999\u{a0}%", "99.5\u{a0}%", "50\u{a0}%", "0\u{a0}%"]
         );
         assert_eq!([0.25, 61.0, 7_260.0, 90_000.0].map(age), ["0.2 s", "1 min 1 s", "2 h 1 min", "1 d 1 h"]);
-        assert_eq!([7, 1_234, 1_234_567].map(grouped), ["7", "1\u{202f}234", "1\u{202f}234\u{202f}567"]);
-        assert_eq!(escaped("a<b>&'\"c"), "a&lt;b&gt;&amp;&#39;&quot;c");
     }
 }

@@ -120,6 +120,7 @@ impl Shared {
         api::summary,
         api::alerts,
         api::alert,
+        api::chart,
         api::acknowledge,
         api::snooze,
         api::end_snooze,
@@ -146,9 +147,12 @@ pub fn router(state: ServeState) -> Router {
         .route("/api/v1/summary", get(api::summary))
         .route("/api/v1/alerts", get(api::alerts))
         .route("/api/v1/alerts/{id}", get(api::alert))
+        .route("/api/v1/alerts/{id}/chart.svg", get(api::chart))
         .route("/api/v1/alerts/{id}/ack", post(api::acknowledge))
         .route("/api/v1/alerts/{id}/snooze", post(api::snooze).delete(api::end_snooze))
         .route("/api/v1/quality", get(api::quality))
+        .route("/alerts", get(api::alerts_html))
+        .route("/alerts/{id}", get(api::alert_html))
         .route("/quality", get(api::quality_html))
         .route("/api/v1/status", get(api::status))
         .route("/healthz", get(api::healthz))

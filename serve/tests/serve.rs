@@ -536,6 +536,19 @@ fn events_that_are_not_found_are_a_note_and_a_slow_lake_is_not_waited_for() {
 }
 
 #[test]
+fn the_chart_of_an_alert_shows_the_panes_of_its_group() {
+    let server = Server::with_data();
+    let chart = server.get("/api/v1/alerts/old%7C1/chart.svg");
+    assert_eq!((chart.status, chart.header("content-type")), (200, "image/svg+xml"));
+    assert!(chart.text.starts_with("<svg ") && chart.text.contains("revenue of sales (country FR) is too low"));
+    assert!(chart.text.contains("0.1 at the lowest, 0.1 at the highest"), "{}", chart.text);
+    for asset in ["<script", "href=", "@import", "url("] {
+        assert!(!chart.text.contains(asset), "{asset}");
+    }
+    assert_eq!(server.get("/api/v1/alerts/none/chart.svg").status, 404);
+}
+
+#[test]
 fn a_person_says_who_and_snoozes_a_series() {
     let server = Server::with_data();
     let path = |rest: &str| format!("/api/v1/alerts/old%7C1/{rest}");
@@ -684,6 +697,7 @@ fn the_description_lists_every_route_and_its_page_works() {
             "/api/v1/alerts",
             "/api/v1/alerts/{id}",
             "/api/v1/alerts/{id}/ack",
+            "/api/v1/alerts/{id}/chart.svg",
             "/api/v1/alerts/{id}/snooze",
             "/api/v1/kpis/{model}",
             "/api/v1/models",
@@ -842,6 +856,134 @@ fn the_report_is_one_page_that_needs_nothing_else_and_escapes_what_it_shows() {
     let place = |name: &str| text.find(&format!("<h2>{name}</h2>")).unwrap();
     assert!(place("prices_are_sane") < place("sessions_are_known") && place("sessions_are_known") < place("fresh"));
     assert!(server.get("/").text.contains("href=\"/quality\""));
+}
+
+#[test]
+fn the_page_of_alerts_has_what_fires_first_and_parts_under_their_whole() {
+    let server = Server::start(embedded());
+    let empty = server.get("/alerts");
+    assert!(empty.status == 200 && empty.header("content-type").starts_with("text/html"));
+    assert!(empty.text.contains("No alert so far") && empty.text.contains("Nothing is off"));
+
+    let (dir, store) = embedded();
+    fill(store.as_ref());
+    store.upsert_alerts(&roll_up("roll-up", 30)).unwrap();
+    let over = Alert { state: AlertState::Resolved, ..alert("over", 50, Severity::Critical) };
+    store.upsert_alerts(&[over]).unwrap();
+    store.acknowledge("old|1", Some("<ann>"), EventTime::new(START)).unwrap();
+    let server = Server::start((dir, store));
+    let text = server.get("/alerts").text;
+    assert!(text.contains("2 firing, 2 critical"), "{text}");
+    let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+    let places = [
+        "href=\"/alerts/roll-up\"",
+        "href=\"/alerts/new%7C2%2F3\"",
+        "href=\"/alerts/old%7C1\"",
+        "href=\"/alerts/over\"",
+    ];
+    assert!(places.map(place).is_sorted(), "{text}");
+    let child = place("href=\"/alerts/roll-up%20FR\"");
+    assert!(place("<details id=\"of-roll-up\">") < child && child < place("href=\"/alerts/new%7C2%2F3\""));
+    assert!(text.contains("acknowledged by &lt;ann&gt;, <time"), "{text}");
+    assert_eq!(text.matches(">Acknowledge</button>").count(), 2, "only what fires is acknowledged");
+    assert!(text.contains("data-path=\"/api/v1/alerts/new%7C2%2F3/ack\""));
+    let dashboard = server.get("/").text;
+    assert!(dashboard.contains("href=\"/alerts\""));
+    // The same for all, and nothing that the security policy would stop.
+    for page in [text, server.get("/alerts/roll-up").text] {
+        for part in page.split("=\"/assets/").skip(1) {
+            let path = format!("/assets/{}", part.split('"').next().unwrap());
+            assert_eq!(server.get(&path).status, 200, "{path}");
+        }
+        let inline = page.replace("<script src=\"/assets/alerts.js\" defer></script>", "");
+        for forbidden in ["<script", " onclick", "javascript:", "https://", "@import", "url("] {
+            assert!(!inline.contains(forbidden), "{forbidden}");
+        }
+    }
+}
+
+#[test]
+fn the_page_of_an_alert_says_what_it_is_and_what_to_look_at() {
+    let (dir, store) = embedded();
+    fill(store.as_ref());
+    store.upsert_alerts(&roll_up("before", 10)).unwrap();
+    store.upsert_alerts(&roll_up("roll-up", 30)).unwrap();
+    let evidence = Arc::new(FixedEvidence(Mutex::new(Ok(3)), Mutex::new(None)));
+    let server = Server::start_with((dir, store), evidence.clone());
+    let page = server.get("/alerts/roll-up");
+    assert!(page.status == 200 && page.header("content-type").starts_with("text/html"));
+    for part in [
+        ">pay_rate of sales is too low</h1>",
+        "0.1 in 1 minute, expected 0.6 (at least 0.4); mostly country FR (90 %)",
+        "by chance about once in 100 years",
+        "checkout → purchase",
+        "<svg xmlns",
+        "Country FR makes up 90 % of it",
+        "style=\"width:90%\"",
+        "1 alert explained by it",
+        "&lt;e2&gt;",
+        "_partition = 2 AND _offset &gt;= 7",
+        "href=\"/alerts/before\"",
+        "href=\"/api/v1/alerts/roll-up\"",
+    ] {
+        assert!(page.text.contains(part), "{part}: {}", page.text);
+    }
+    assert!(server.get("/alerts/roll-up%20FR").text.contains("Part of <a href=\"/alerts/roll-up\">"));
+    *evidence.0.lock().unwrap() = Err("s3://silver is away".to_owned());
+    let away = server.get("/alerts/roll-up");
+    assert!(away.status == 200 && away.text.contains("The lake does not answer") && !away.text.contains("s3://"));
+    let gone = server.get("/alerts/none");
+    assert!(gone.status == 404 && gone.text.contains("<h1>There is no such alert</h1>"));
+}
+
+#[test]
+fn nothing_of_an_alert_is_taken_for_html() {
+    let (dir, store) = embedded();
+    let signs = "<script>alert(1)</script>\"'&".to_owned();
+    let odd = Alert {
+        measure: signs.clone(),
+        model: signs.clone(),
+        detector: signs.clone(),
+        formula: signs.clone(),
+        fingerprint: signs.clone(),
+        group: [(signs.clone(), Some(signs.clone()))].into(),
+        money_at_stake: Some(signs.clone()),
+        parts: vec![AlertPart {
+            group: [("part".to_owned(), Some(signs.clone()))].into(),
+            observed: 1.0,
+            expected: 2.0,
+            share: f64::NAN,
+        }],
+        ..alert(&signs, 40, Severity::Info)
+    };
+    let child =
+        Alert { parent: Some(signs.clone()), state: AlertState::Suppressed, ..alert("child", 41, Severity::Info) };
+    store.upsert_alerts(&[odd, child]).unwrap();
+    store.acknowledge(&signs, Some(&signs), EventTime::new(START)).unwrap();
+    let server = Server::start((dir, store));
+    let id = "%3Cscript%3Ealert%281%29%3C%2Fscript%3E%22%27%26";
+    for path in [
+        "/alerts".to_owned(),
+        format!("/alerts/{id}"),
+        "/alerts/child".to_owned(),
+        format!("/api/v1/alerts/{id}/chart.svg"),
+    ] {
+        let answer = server.get(&path);
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(!answer.text.contains("<script>") && !answer.text.contains("alert(1)</"), "{path}: {}", answer.text);
+        assert!(path.contains("child") || answer.text.contains("&lt;script&gt;"), "{path}");
+        assert!(!answer.text.contains("NaN"), "{path}");
+    }
+}
+
+#[test]
+fn a_page_without_a_store_says_so() {
+    let server = Server::start((tempfile::tempdir().unwrap(), Arc::new(Down)));
+    for path in ["/alerts", "/alerts/x"] {
+        let page = server.get(path);
+        assert!(page.status == 503 && page.text.contains("the KPI store does not answer"), "{}", page.text);
+        assert!(!page.text.contains("secret"));
+    }
 }
 
 #[test]

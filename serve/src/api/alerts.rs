@@ -8,6 +8,7 @@ use super::{
 use crate::{
     ExampleEvent,
     alert_advice::{evidence_sql, meaning, next_steps},
+    alert_chart::{Chart, panes_of},
     alert_story::AlertStory,
     formula::Formula,
     server::{Shared, now},
@@ -16,6 +17,8 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, Query, State},
+    http::header,
+    response::{IntoResponse, Response},
 };
 use serde::{Deserialize, Serialize};
 use sluice_events::{
@@ -396,6 +399,30 @@ pub(crate) async fn alert(
     Path(id): Path<String>,
 ) -> Result<Json<AlertDetailBody>, ApiError> {
     Ok(Json(AlertStory::read(&shared, id).await?.into()))
+}
+
+/// The alert's series as a picture: what was seen and expected, from two hours before it began.
+#[utoipa::path(
+    get,
+    path = "/api/v1/alerts/{id}/chart.svg",
+    tag = "Alerts",
+    params(("id" = String, Path, description = "The alert's id")),
+    responses(
+        (status = 200, body = String, content_type = "image/svg+xml"),
+        (status = 404, body = ErrorBody, description = "There is no such alert"),
+        (status = 503, body = ErrorBody, description = "The KPI store does not answer"),
+    )
+)]
+pub(crate) async fn chart(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let asked = id.clone();
+    let drawn = shared
+        .ask_store(move |store| {
+            let Some(alert) = store.alert(&asked)? else { return Ok(None) };
+            Ok(Some(Chart::new(&alert, &store.kpis(&panes_of(&alert))?).svg()))
+        })
+        .await?;
+    let svg = drawn.ok_or_else(|| ApiError::no_alert(id))?;
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())
 }
 
 /// Who acknowledges.

@@ -1,5 +1,6 @@
 //! The REST API, one file per resource.
 
+mod alert_pages;
 mod alerts;
 mod error;
 mod health;
@@ -10,9 +11,10 @@ mod quality;
 mod status;
 mod summary;
 
+pub(crate) use alert_pages::{alert_html, alerts_html};
 pub(crate) use alerts::{
-    __path_acknowledge, __path_alert, __path_alerts, __path_end_snooze, __path_snooze, acknowledge, alert, alerts,
-    end_snooze, snooze,
+    __path_acknowledge, __path_alert, __path_alerts, __path_chart, __path_end_snooze, __path_snooze, acknowledge,
+    alert, alerts, chart, end_snooze, snooze,
 };
 pub(crate) use error::{ApiError, ErrorBody, no_such_method, no_such_page};
 pub(crate) use health::{__path_healthz, __path_metrics, __path_readyz, healthz, metrics, readyz};

@@ -239,12 +239,17 @@ function showAlerts({ alerts }, asOf) {
     state.append(word);
     const action = element("td");
     if (alert.state === "firing") action.append(acknowledgeButton(alert));
-    row.append(severity, state, element("td", "what", alert.text.replace(/, since \S+$/, "")), element("td", "when", when(alert.first_window, today)), action);
+    const what = element("td", "what");
+    const page = element("a", "", alert.text.replace(/, since [^\s;]+/, ""));
+    page.href = `/alerts/${encodeURIComponent(alert.id)}`;
+    page.dataset.alert = `page of ${alert.id}`;
+    what.append(page);
+    row.append(severity, state, what, element("td", "when", when(alert.since, today)), action);
     return row;
   });
   byId("alerts").tBodies[0].replaceChildren(...rows);
-  // Rebuilding the rows takes the focus away from a button: give it back.
-  if (held) document.querySelector(`button[data-alert="${CSS.escape(held)}"]`)?.focus();
+  // Rebuilding the rows takes the focus away from a button or a link: give it back.
+  if (held) document.querySelector(`[data-alert="${CSS.escape(held)}"]`)?.focus();
   const newest = alerts.find((alert) => alert.state === "firing");
   if (told !== null && newest && newest.id !== told) put("announcer", `New alert, ${newest.severity}: ${newest.text}`);
   told = newest?.id ?? "";
@@ -314,7 +319,7 @@ async function poll() {
   if (polling || document.hidden) return;
   polling = true;
   try {
-    const [summary, status, alerts] = await Promise.all([get("/api/v1/summary?minutes=60"), get("/api/v1/status"), get("/api/v1/alerts?limit=12")]);
+    const [summary, status, alerts] = await Promise.all([get("/api/v1/summary?minutes=60"), get("/api/v1/status"), get("/api/v1/alerts?state=firing,acknowledged,resolved&limit=12")]);
     showStatus(status);
     showTotals(summary);
     showAlerts(alerts, summary.as_of);

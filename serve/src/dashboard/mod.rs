@@ -1,4 +1,4 @@
-//! The live page at `/` and what it loads, all from this process.
+//! The live page at `/`, and what it and the pages of alerts load, all from this process.
 
 use axum::{
     Router,
@@ -54,12 +54,16 @@ static SCRIPT: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("text/javascript; charset=utf-8", include_bytes!("app.js").as_slice(), false));
 static STYLE: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("text/css; charset=utf-8", include_bytes!("style.css").as_slice(), false));
+static ALERTS_SCRIPT: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("text/javascript; charset=utf-8", include_bytes!("alerts.js").as_slice(), false));
+static ALERTS_STYLE: LazyLock<Asset> =
+    LazyLock::new(|| Asset::new("text/css; charset=utf-8", include_bytes!("alerts.css").as_slice(), false));
 static CHARTS: LazyLock<Asset> =
     LazyLock::new(|| Asset::new("text/javascript; charset=utf-8", chart_script().into_bytes(), true));
 
 /// Makes the assets ready.
 pub(crate) fn prepare() {
-    for asset in [&PAGE, &SCRIPT, &STYLE, &CHARTS] {
+    for asset in [&PAGE, &SCRIPT, &STYLE, &ALERTS_SCRIPT, &ALERTS_STYLE, &CHARTS] {
         LazyLock::force(asset);
     }
 }
@@ -71,6 +75,8 @@ pub(crate) fn router() -> Router {
         .route("/", asset(&PAGE))
         .route("/assets/app.js", asset(&SCRIPT))
         .route("/assets/style.css", asset(&STYLE))
+        .route("/assets/alerts.js", asset(&ALERTS_SCRIPT))
+        .route("/assets/alerts.css", asset(&ALERTS_STYLE))
         .route("/assets/plotly.min.js", asset(&CHARTS))
 }
 

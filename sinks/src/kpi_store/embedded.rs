@@ -213,7 +213,7 @@ impl KpiStore for EmbeddedKpiStore {
         let snoozes = self.snoozes()?;
         // Newest first: the bounds of time are bounds of the scan.
         let newest = query.to.map(|to| newest_first(EventTime::new(to.get().saturating_sub(1))).to_vec());
-        let oldest = query.from.map(|from| newest_first(from));
+        let oldest = query.from.map(newest_first);
         let mut found = Vec::new();
         for entry in self.alerts_by_time.range(newest.unwrap_or_default()..) {
             if found.len() >= query.limit {

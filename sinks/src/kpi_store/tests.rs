@@ -424,11 +424,12 @@ fn a_snooze_is_of_the_series_and_ends(store: &dyn KpiStore) {
     };
     let (first, other) = (of_series("first", 1, "series"), of_series("other", 2, ""));
     store.upsert_alerts(&[first.clone(), other.clone()]).unwrap();
-    let until = Some(EventTime::new(FOREVER.get() - 1));
+    let end = EventTime::new(FOREVER.get() - 1);
+    let until = Some(end);
     let snoozed = |alert: &Alert, until| Alert { snoozed_until: until, ..alert.clone() };
     assert_eq!(store.snooze("first", Some(FOREVER)).unwrap(), Some(snoozed(&first, Some(FOREVER))));
     assert_eq!(store.snooze("first", until).unwrap(), Some(snoozed(&first, until)), "the last word counts");
-    assert_eq!(store.snoozes().unwrap(), BTreeMap::from([("series".to_owned(), until.unwrap())]));
+    assert_eq!(store.snoozes().unwrap(), BTreeMap::from([("series".to_owned(), end)]));
     let later = Alert { snoozed_until: Some(AT), ..of_series("later", 3, "series") };
     store.upsert_alerts(std::slice::from_ref(&later)).unwrap();
     let stored = store.alerts(&AlertQuery { model: Some("snoozed".to_owned()), ..all_alerts() }).unwrap();
