@@ -47,29 +47,41 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// What a count of 1 is worth; 1 where nothing speaks against a count. `others`: what it is worth elsewhere, for when
-    /// little was seen.
+    /// What a count of 1 is worth of one series; 1 where nothing speaks against a count. `others`: what it is worth of all,
+    /// which counts the more the less was seen of this one.
     pub(crate) fn size(&self, is_count: bool, others: f64) -> f64 {
-        let [n, m, mm, q, qm] = self.sums.map(f64::from);
-        if n <= 0.0 {
-            return others;
-        }
-        let (mean, spread) = (q / n, n * mm - m * m);
-        let intercept = if spread > 0.05 * n * mm { (mm * q - m * qm) / spread } else { mean };
-        let size = (intercept.max(0.1 * mean).min(mean) * n + others * FEW) / (n + FEW);
+        let n = f64::from(self.sums[0]);
+        let size = (self.own_size() * n + others * FEW) / (n + FEW);
         if !size.is_finite() || (is_count && size < 3.0) { 1.0 } else { size.max(f64::from(f32::MIN_POSITIVE)) }
     }
 
+    /// What it is worth by what was seen alone; 1 before anything was.
+    pub(crate) fn own_size(&self) -> f64 {
+        let [n, m, mm, q, qm] = self.sums.map(f64::from);
+        if n <= 0.0 {
+            return 1.0;
+        }
+        let (mean, spread) = (q / n, n * mm - m * m);
+        let intercept = if spread > 0.05 * n * mm { (mm * q - m * qm) / spread } else { mean };
+        intercept.max(0.1 * mean).min(mean)
+    }
+
+    /// Whether enough was seen to tell an amount from many.
+    pub(crate) fn is_known(&self) -> bool {
+        self.sums[0] >= 5.0
+    }
+
     #[inline]
-    pub(crate) fn learn(&mut self, x: f64, m: f64, size: f64, keep: f32, is_young: bool) {
+    pub(crate) fn learn(&mut self, x: f64, m: f64, size: f64, keep: f32) {
         // Where less than one amount is expected the quotient is wild.
         let weight = m / (m + size);
-        if weight.is_nan() || weight <= 0.0 {
+        if weight.is_nan() || weight < 0.0 {
             return;
         }
         let mut square = (x - m) * (x - m);
-        if !is_young {
-            square = square.min(25.0 * m * f64::from(self.sums[3] / self.sums[0].max(1e-9)));
+        if self.sums[0] > 50.0 {
+            // One amount alone does not say what all are.
+            square = square.min(100.0 * (m + size) * size);
         }
         let weighted = square / (m + size);
         let add = [weight, weight * m, weight * m * m, weighted, weighted * m];

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 const SHRINK: f64 = 200.0;
 /// Events above the line that a series' quotient must have against that of all series.
 const SHRINK_NEW: f64 = 20.0;
+/// Orders that a series' mean value must have against that of all series.
+const SHRINK_NEW_MEAN: f64 = 0.25;
 
 /// What is above and below the line, by hour of day and in all; older ones weigh less.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -17,11 +19,10 @@ pub(crate) struct Hourly {
 }
 
 impl Hourly {
-    /// The quotient expected at a time. `others` is that of all series together, `size` of one event above the line
-    /// (1 for a count; for an amount the mean value, so that evidence counts in orders).
+    /// The quotient expected at a time; `overall` is that of all hours, `size` what one event has above the line (1 for a
+    /// count; for an amount the mean value, so that evidence counts in orders).
     #[inline]
-    pub(crate) fn expected(&self, at: Civil, others: f64, size: f64) -> f64 {
-        let overall = self.overall(others, size);
+    pub(crate) fn expected(&self, at: Civil, overall: f64, size: f64) -> f64 {
         if overall <= 0.0 {
             return 0.0;
         }
@@ -31,9 +32,18 @@ impl Hourly {
         of(first) * (1.0 - way) + of(second) * way
     }
 
-    /// The quotient of all hours.
-    pub(crate) fn overall(&self, others: f64, size: f64) -> f64 {
-        let prior = if others > 0.0 { SHRINK_NEW * size / others } else { 0.0 };
+    /// The rate of all hours; `others` is that of all series together, which a new one is like.
+    pub(crate) fn rate(&self, others: f64) -> f64 {
+        self.overall(others, if others > 0.0 { SHRINK_NEW / others } else { 0.0 })
+    }
+
+    /// The mean value of all hours. Values differ much more between series than rates do, as those of books and of
+    /// notebooks: that of all series counts for little.
+    pub(crate) fn mean(&self, others: f64) -> f64 {
+        self.overall(others, SHRINK_NEW_MEAN)
+    }
+
+    fn overall(&self, others: f64, prior: f64) -> f64 {
         if self.all.1 + prior > 0.0 { (self.all.0 + prior * others) / (self.all.1 + prior) } else { 0.0 }
     }
 

@@ -19,7 +19,5 @@ mod span;
 mod suite;
 mod suppression;
 mod tail;
-#[cfg(test)]
-mod tests;
 
 pub use suite::{RateConfig, RateError, RateSuite};

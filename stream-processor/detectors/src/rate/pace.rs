@@ -63,5 +63,5 @@ impl Pace {
 const DAY: f64 = 1440.0;
 /// Half-lives.
 const FAST_MINUTES: f64 = 40.0;
-const LEVEL_DAYS: f64 = 2.0;
+const LEVEL_DAYS: f64 = 4.0;
 const QUOTIENT_DAYS: f64 = 5.0;

@@ -96,6 +96,9 @@ impl Span {
         let m = self.expected;
         let lower = if self.z(0.0) > -z { f64::NEG_INFINITY } else { search(0.0, m, |x| self.z(x) <= -z) };
         let mut far = m.max(self.up_from).max(1e-9) * 2.0;
+        if !far.is_finite() {
+            return (lower, f64::INFINITY);
+        }
         while self.z(far) < z {
             far *= 4.0;
             if far > 1e18 {

@@ -3,7 +3,7 @@
 use super::dispersion::Unit;
 use super::horizons::{Horizon, Horizons};
 use super::lag::{LAG_MAX, Lag};
-use super::node::{Layout, Node, WARM};
+use super::node::{Layout, Node};
 use super::pace::Pace;
 use super::profile::Civil;
 use super::span::{Law, Span, Tolerance, score};
@@ -169,6 +169,10 @@ const SPREAD: (f64, f64) = (0.5, 20.0);
 /// How far off, as a share, a number is learnt for the time of day while something is wrong: an hour that is expected
 /// wrongly and therefore unusual day after day could not be learnt otherwise.
 const FAR_IN_FREEZE: f64 = 0.15;
+/// No number is taken for larger: its squares have to be added up.
+const LARGEST: f64 = 1e12;
+/// Orders that the first guess at a mean value is worth: it may be several times too high or too low.
+const FIRST_AMOUNTS: f64 = 0.25;
 /// Windows that may be missing between two.
 const GAP_MAX: i64 = 60;
 /// Days after which a group that is not seen is forgotten.
@@ -302,7 +306,10 @@ impl RateSuite {
                     a += f64::from(node.unlearnt * node.unlearnt) * without * spread_out;
                 }
                 span.law = Law::Sum { size, a };
-                span.up_from = if self.is_count[column] { UP_FROM } else { UP_FROM_AMOUNTS * size };
+                if !self.is_count[column] && !self.units[metric].is_known() {
+                    return None;
+                }
+                span.up_from = if self.is_count[column] && size <= 1.0 { UP_FROM } else { UP_FROM_AMOUNTS * size };
                 if horizon.is_short() {
                     let back = (horizon.windows - 1).min(window - node.born);
                     span.expected *= self.level_before(node, metric, window - back);
@@ -396,8 +403,8 @@ impl RateSuite {
             live.is_indexed = true;
         }
         let window = self.window;
-        let day = (86_400_000 / self.config.detector.slide_millis).max(1);
-        if window > 0 && i64::from(window) % day == 0 {
+        let day = |millis: i64| millis.div_euclid(86_400_000);
+        if self.last_start.is_some_and(|last| day(last) < day(start)) {
             for node in self.nodes.forget_before(start - FORGET_DAYS * 86_400_000) {
                 self.kept[node as usize] = None;
             }
@@ -438,7 +445,7 @@ impl RateSuite {
             let into = &mut live.columns[node as usize * columns..][..columns];
             for ((into, value), is_count) in into.iter_mut().zip(values).zip(&mut self.is_count) {
                 if value.is_finite() {
-                    *into += value;
+                    *into = (*into + value).clamp(-LARGEST, LARGEST);
                     *is_count &= value.fract() == 0.0;
                 }
             }
@@ -509,7 +516,7 @@ impl RateSuite {
                         let lag = &self.lags[metric];
                         now.observed = values[numerator];
                         now.below = lag.led_by(history, window).max(0.0);
-                        now.expected = now.below * quotient.expected(at, others, 1.0);
+                        now.expected = now.below * quotient.expected(at, quotient.rate(others), 1.0);
                         let cold =
                             if is_new_day { COLD_RATE } else { 0.0 } + if lag.is_known() { 0.0 } else { COLD_RATE };
                         now.unsure = now.expected * (cold * cold + 1.0 / (quotient.seen().0 + 5.0)).sqrt();
@@ -518,14 +525,15 @@ impl RateSuite {
                         let quotient = &leaf.quotients[place[metric]];
                         let (above, below) = self.pooled[metric];
                         let others = if below > 0.0 { above / below } else { 0.0 };
-                        let overall = quotient.overall(others, others);
-                        let mean = quotient.expected(at, others, overall).max(0.0);
+                        let overall = quotient.mean(others);
+                        let mean = quotient.expected(at, overall, overall).max(0.0);
                         now.observed = values[amount];
                         now.below = values[count].max(0.0);
                         now.expected = now.below * mean;
                         now.square = now.below * mean * mean;
                         let cold = if is_new_day { COLD_RATE } else { 0.0 };
-                        now.unsure = now.expected * (cold * cold + SPREAD.0 / (quotient.seen().1 + 5.0)).sqrt();
+                        now.unsure =
+                            now.expected * (cold * cold + SPREAD.0 / (quotient.seen().1 + FIRST_AMOUNTS)).sqrt();
                     }
                     Formula::Level(_) => {}
                 }
@@ -651,7 +659,7 @@ impl RateSuite {
             }
             let score = score(z, horizon.log10_tests);
             if worst.is_none_or(|worst| score > worst.score) {
-                worst = Some(Candidate { node: id, metric, horizon: at, score });
+                worst = Some(Candidate { node: id, metric, horizon: at, score, span, observed });
             }
         }
         worst
@@ -715,15 +723,16 @@ impl RateSuite {
             Formula::Sum(column) => {
                 let size = f64::from(stream.size);
                 if node.leaf.is_some() {
-                    let (is_young, m) = (window - node.born < WARM, now.expected * fast(stream, size));
-                    stream.unit.learn(now.observed, m, size, self.pace.amounts, is_young);
-                    self.units[metric].learn(now.observed, m, size, 1.0 - 1e-5, is_young);
-                    stream.size = stream.unit.size(self.is_count[column], self.units[metric].size(false, 1.0)) as f32;
+                    let m = now.expected * fast(stream, size);
+                    stream.unit.learn(now.observed, m, size, self.pace.amounts);
+                    let unit = &mut self.units[metric];
+                    unit.learn(now.observed, m, size, 1.0 - 1e-5);
+                    stream.size = stream.unit.size(self.is_count[column], unit.own_size()) as f32;
                 }
                 if let Some(keep) = self.pace.fast {
                     let m = now.expected * fast(stream, size);
                     let far = far_of(m, size, 0.03) + 2.0 * size;
-                    let x = now.observed.clamp(m - far, m + far);
+                    let x = now.observed.max(m - far).min(m + far);
                     stream.fast = (stream.fast.0 * keep + x as f32, stream.fast.1 * keep + now.expected as f32);
                 }
             }
@@ -785,7 +794,7 @@ impl RateSuite {
                     let m = expected * fast(stream, size);
                     let far = if is_frozen { FAR_IN_FREEZE * m } else { far_of(m, size, 0.1) + 2.0 * size };
                     if is_warm && (!is_frozen || shape.known > 0.0) {
-                        let x = now.observed.clamp(m - far, m + far).max(0.0);
+                        let x = now.observed.max(m - far).min(m + far).max(0.0);
                         profile.learn(at, x, shape, self.pace.learning(window - node.born, !is_frozen));
                     }
                 }
@@ -800,7 +809,7 @@ impl RateSuite {
                         (false, true) => far_of(1.0, own, 0.01 * expected * expected) + if is_mean { 0.0 } else { 2.0 },
                         (false, false) => f64::INFINITY,
                     };
-                    let above = now.observed.clamp(expected - far, expected + far).max(0.0);
+                    let above = now.observed.max(expected - far).min(expected + far).max(0.0);
                     quotient.learn(at, above, now.below, self.pace.hourly, self.pace.quotient);
                     let pooled = &mut self.pooled[metric];
                     *pooled = (pooled.0 + above, pooled.1 + now.below);
@@ -819,7 +828,7 @@ impl RateSuite {
         live.candidates
             .sort_by(|a, b| b.score.total_cmp(&a.score).then(a.node.cmp(&b.node)).then(a.metric.cmp(&b.metric)));
         for candidate in &live.candidates {
-            let Candidate { node, metric, horizon, score } = *candidate;
+            let Candidate { node, metric, horizon, score, span, observed } = *candidate;
             let own = [node];
             let children = self.nodes.children(node);
             let series = if children.is_empty() { &own[..] } else { children };
@@ -827,12 +836,9 @@ impl RateSuite {
             let is_silent = series.iter().filter_map(stamp).any(|s| s.silences(window, self.pace.hour, score));
             if !is_silent {
                 let kept = self.kept[node as usize].as_deref().expect("it was judged");
-                let spans = &self.horizons.list[horizon];
-                if let Some((span, observed)) = self.span(kept, metric, spans, horizon, window) {
-                    let mut reading = self.reading(kept, metric, horizon, &span, observed);
-                    reading.unusual = true;
-                    findings.push(Finding { node, metric, reading });
-                }
+                let mut reading = self.reading(kept, metric, horizon, &span, observed);
+                reading.unusual = true;
+                findings.push(Finding { node, metric, reading });
                 for series in series {
                     if let Some(kept) = &mut self.kept[*series as usize] {
                         kept.stamp = Stamp::new(window, score);
@@ -848,9 +854,8 @@ impl RateSuite {
     /// Stops the learning of a node that is unusual, of its series, and of roll-ups that feel it, and begins their long
     /// sums anew.
     fn hold(&mut self, candidate: Candidate, window: u32) {
-        let Candidate { node, metric, horizon, .. } = candidate;
-        let Some((observed, expected)) = self.sums(node, metric, horizon) else { return };
-        let off = (observed - expected).abs();
+        let Candidate { node, metric, horizon, span, observed, .. } = candidate;
+        let off = (observed - span.expected).abs();
         self.hold_one(node, window);
         let own = [node];
         let children = self.nodes.children(node).to_vec();
@@ -921,11 +926,12 @@ impl Detector for RateSuite {
                 for at in 1..=missing {
                     let start = last + at * slide;
                     self.window(start, start + length, None, calendar, findings);
+                    self.last_start = Some(start);
                 }
             }
         }
-        self.last_start = Some(frame.start);
         self.window(frame.start, frame.end, Some(frame), calendar, findings);
+        self.last_start = Some(frame.start);
     }
 
     fn standing(&self, node: NodeId, metric: usize) -> Option<Reading> {
@@ -1020,3 +1026,7 @@ fn tolerated(rate: f64, promotions: i32) -> Tolerance {
     }
     Tolerance { down, up }
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,5 +1,6 @@
 //! One anomaly, one alarm: who else is told of, what is not learnt meanwhile, and which sums begin anew.
 
+use super::span::Span;
 use crate::NodeId;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ pub(crate) struct Candidate {
     pub(crate) metric: usize,
     pub(crate) horizon: usize,
     pub(crate) score: f64,
+    /// The test as it was before the window was learnt.
+    pub(crate) span: Span,
+    pub(crate) observed: f64,
 }
 
 /// The loudest alarm of the last hour that a series had a part in.
@@ -22,7 +26,7 @@ pub(crate) struct Stamp {
 /// A score that no echo of an ordinary alarm has.
 const LOUD: f32 = 12.0;
 /// Hours after which the echoes of a louder one are half as loud.
-const ECHO_HALF_LIFE: f32 = 1.0 / 6.0;
+const ECHO_HALF_LIFE: f32 = 1.0 / 12.0;
 
 impl Stamp {
     pub(crate) fn new(window: u32, score: f64) -> Self {
@@ -84,7 +88,7 @@ mod tests {
         assert!(stamp.silences(69, 60, 6.0) && !stamp.silences(69, 60, 6.1) && !stamp.silences(70, 60, 5.0));
         assert!(!Stamp::default().silences(3, 60, 1.0));
         let loud = Stamp::new(10, 160.0);
-        assert!(loud.silences(12, 60, 100.0) && loud.silences(40, 60, 19.0) && !loud.silences(40, 60, 40.0));
+        assert!(loud.silences(12, 60, 100.0) && loud.silences(25, 60, 19.0) && !loud.silences(25, 60, 40.0));
         assert!(loud.silences(69, 60, 12.0) && !loud.silences(69, 60, 13.0), "echoes of nothing much stay silent");
     }
 }

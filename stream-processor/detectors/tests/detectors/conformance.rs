@@ -89,7 +89,7 @@ fn the_order_of_rows_does_not_matter<D: Detector>(make: &impl Fn(&DetectorConfig
             .iter()
             .map(|finding| {
                 let reading = finding.reading;
-                let numbers = format!("{:.4e} {:.4e} {:.4e}", reading.observed, reading.expected, reading.score);
+                let numbers = format!("{:.2e} {:.2e} {:.2e}", reading.observed, reading.expected, reading.score);
                 (detector.group(finding.node).to_vec(), finding.metric, numbers)
             })
             .collect();
