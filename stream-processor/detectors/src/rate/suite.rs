@@ -140,7 +140,7 @@ impl Now {
 /// hours rises by a third in one.
 const COLD: f64 = 0.17;
 /// By how much a rate may change with the hour of day, before it is known; logarithm.
-const COLD_RATE: f64 = 0.12;
+const COLD_RATE: f64 = 0.06;
 /// How fast a day may run away from what is not learnt meanwhile: logarithm in an hour.
 const STALE_IN_HOUR: f32 = 0.45;
 /// Dispersion to start from, by horizon: of sums, and of rates and means.
@@ -516,9 +516,12 @@ impl RateSuite {
                         let lag = &self.lags[metric];
                         now.observed = values[numerator];
                         now.below = lag.led_by(history, window).max(0.0);
-                        now.expected = now.below * quotient.expected(at, quotient.rate(others), 1.0);
+                        let rate = quotient.expected(at, quotient.rate(others), 1.0);
+                        now.expected = now.below * rate;
                         let cold =
                             if is_new_day { COLD_RATE } else { 0.0 } + if lag.is_known() { 0.0 } else { COLD_RATE };
+                        // A share that is nearly all moves less than one that is nearly none.
+                        let cold = cold * (1.0 - rate).max(0.3);
                         now.unsure = now.expected * (cold * cold + 1.0 / (quotient.seen().0 + 5.0)).sqrt();
                     }
                     Formula::Mean { amount, count } => {
