@@ -9,7 +9,7 @@ use crate::{
     number_text::{digits, unit_of},
 };
 use chrono::{DateTime, Utc};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, PaneState, alert_text};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, PaneState, alert_text, alert_title};
 use sluice_sinks::kpi_store::KpiQuery;
 use std::{collections::BTreeMap, fmt::Write};
 
@@ -65,8 +65,8 @@ struct Expected {
     upper: f64,
 }
 
-/// Which panes [`Chart::new`] wants.
-pub(crate) fn panes_of(alert: &Alert) -> KpiQuery {
+/// Which panes the chart of an alert is made of.
+pub fn panes_of(alert: &Alert) -> KpiQuery {
     let window = alert.window_millis.max(1);
     let before = BEFORE_MILLIS.max(window.saturating_mul(BEFORE_WINDOWS));
     let after = window.saturating_mul(AFTER_WINDOWS + 1);
@@ -80,6 +80,35 @@ pub(crate) fn panes_of(alert: &Alert) -> KpiQuery {
         limit: PANES_MAX,
     }
 }
+
+/// Charts of several alerts, one below the other with its sentence, as one picture. `panes` are those of the alerts' models
+/// around their time.
+pub fn alert_charts(alerts: &[(Alert, Vec<Kpi>)]) -> String {
+    let step = HEIGHT as usize + SENTENCE;
+    let (width, height) = (WIDTH as usize, alerts.len() * step);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\
+         <rect width=\"100%\" height=\"100%\" fill=\"Canvas\"/>"
+    );
+    for (at, (alert, panes)) in alerts.iter().enumerate() {
+        let top = at * step;
+        let firing = Alert { state: AlertState::Firing, ..alert.clone() };
+        let _ = write!(
+            out,
+            "<text x=\"8\" y=\"{}\" font-family=\"sans-serif\" font-size=\"11\" fill=\"CanvasText\">{}</text>\
+             <svg y=\"{}\" width=\"{width}\" height=\"{HEIGHT}\">{}</svg>",
+            top + SENTENCE - 6,
+            escaped(&alert_title(&firing)),
+            top + SENTENCE,
+            Chart::new(alert, panes).svg()
+        );
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+/// Height of the sentence above a chart.
+const SENTENCE: usize = 24;
 
 impl Chart {
     /// The alert over panes of its model, newest first.

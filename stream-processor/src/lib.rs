@@ -24,7 +24,7 @@ pub use aggregates::{EXACT_MAX, TIMES_MAX, aggregates};
 pub use checkpoint::{CheckpointError, decode_checkpoint, encode_checkpoint};
 pub use dedup::Dedup;
 pub use header::{Header, HeaderError, Publish};
-pub use merger::{MergeOutput, Merger, MergerState, NeedsRows, SealedRows, root_of};
+pub use merger::{MergeOutput, Merger, MergerState, NeedsRows, SealedRows, root_of, sealed_panes};
 pub use model::{LiveModel, ModelError, OutputColumn, Place};
 pub use open::Held;
 pub use panes::OTHER;

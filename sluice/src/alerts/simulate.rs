@@ -10,11 +10,11 @@ use arrow::{
 use clap::Args;
 use datafusion::{
     common::ScalarValue,
-    prelude::{col, lit},
+    prelude::{Expr, SessionContext, col, ident, lit},
 };
 use futures::StreamExt;
 use sluice_events::{Alert, AlertState, EventTime, alert_text, parse_event_time, score_meaning};
-use sluice_stream_processor::{Header, HistoryWatch, LiveModel};
+use sluice_stream_processor::{AlertUpdate, Header, HistoryWatch, LiveModel, sealed_panes};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -76,7 +76,6 @@ pub(crate) fn run(config: &Config, args: &SimulateArgs, overrides: &[String]) ->
         let rows = context.table(&table).await.map_err(|_| {
             WrongUse(format!("there is no table {table} in this lake: nothing has been sealed yet; is --dir right?"))
         })?;
-        let moment = |millis: i64| lit(ScalarValue::TimestampMillisecond(Some(millis), Some("UTC".into())));
         let rows = match to {
             Some(to) => rows.filter(col("window_start").lt(moment(to)))?,
             None => rows,
@@ -105,7 +104,11 @@ pub(crate) fn run(config: &Config, args: &SimulateArgs, overrides: &[String]) ->
         }
         anyhow::Ok(())
     })?;
-    episodes.show(args)
+    let told = episodes.show(args)?;
+    match &args.svg {
+        Some(file) => runtime.block_on(write_picture(file, told, model, &context)),
+        None => Ok(()),
+    }
 }
 
 /// The rows of a live table as the panes they were.
@@ -142,7 +145,7 @@ struct Episodes {
 }
 
 impl Episodes {
-    fn take(&mut self, start: i64, updates: Vec<sluice_stream_processor::AlertUpdate>) {
+    fn take(&mut self, start: i64, updates: Vec<AlertUpdate>) {
         if self.from.is_some_and(|from| start < from) {
             return;
         }
@@ -173,7 +176,8 @@ impl Episodes {
         }
     }
 
-    fn show(self, args: &SimulateArgs) -> Result<()> {
+    /// Prints the alerts, and gives those that would have been told.
+    fn show(self, args: &SimulateArgs) -> Result<Vec<Alert>> {
         let (told, explained): (Vec<_>, Vec<_>) =
             self.alerts.into_values().partition(|alert| alert.state != AlertState::Suppressed);
         let mut told = told;
@@ -192,10 +196,7 @@ impl Episodes {
             told.len(),
             explained.len()
         );
-        if let Some(file) = &args.svg {
-            write_picture(file, &mut told)?;
-        }
-        Ok(())
+        Ok(told)
     }
 }
 
@@ -224,11 +225,36 @@ fn print(out: &mut impl std::io::Write, alerts: &[Alert], json: bool) -> Result<
     Ok(())
 }
 
-fn write_picture(file: &Path, alerts: &mut [Alert]) -> Result<()> {
-    alerts
-        .sort_by(|a, b| (b.severity, b.score).partial_cmp(&(a.severity, a.score)).unwrap_or(std::cmp::Ordering::Equal));
-    let gravest = &alerts[..alerts.len().min(CHARTS_MAX)];
-    std::fs::write(file, String::new()).with_context(|| format!("write {}", file.display()))?;
-    eprintln!("{} charts in {}", gravest.len(), file.display());
+async fn write_picture(file: &Path, mut alerts: Vec<Alert>, model: &LiveModel, context: &SessionContext) -> Result<()> {
+    alerts.sort_by(|a, b| b.severity.cmp(&a.severity).then(b.score.total_cmp(&a.score)));
+    alerts.truncate(CHARTS_MAX);
+    let mut charts = Vec::new();
+    for alert in alerts {
+        let wanted = sluice_serve::panes_of(&alert);
+        let mut rows = context.table(format!("live.{}", model.name)).await?;
+        for (time, is_from) in [(wanted.from, true), (wanted.to, false)] {
+            let Some(time) = time else { continue };
+            let bound = if is_from {
+                col("window_start").gt_eq(moment(time.get()))
+            } else {
+                col("window_start").lt(moment(time.get()))
+            };
+            rows = rows.filter(bound)?;
+        }
+        for (column, value) in &wanted.group {
+            rows = rows.filter(ident(column).eq(lit(value.as_str())))?;
+        }
+        let mut panes = Vec::new();
+        for batch in rows.collect().await? {
+            panes.extend(sealed_panes(model, &as_panes(model, &batch)?)?);
+        }
+        charts.push((alert, panes));
+    }
+    std::fs::write(file, sluice_serve::alert_charts(&charts)).with_context(|| format!("write {}", file.display()))?;
+    eprintln!("{} charts in {}", charts.len(), file.display());
     Ok(())
+}
+
+fn moment(millis: i64) -> Expr {
+    lit(ScalarValue::TimestampMillisecond(Some(millis), Some("UTC".into())))
 }

@@ -21,6 +21,7 @@ use arrow::{
     datatypes::{SchemaRef, TimestampMillisecondType},
 };
 pub(crate) use known::KnownGroups;
+pub use rows::sealed_panes;
 pub(crate) use rows::{Rows, read as read_rows};
 use rows::{group_of, measures_of, sealed_rows};
 use serde::{Deserialize, Serialize};

@@ -5,10 +5,10 @@ use arrow::datatypes::Field;
 use arrow::{
     array::{Array, ArrayRef, AsArray, Int32Array, RecordBatch, StringArray},
     compute::cast,
-    datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema, SchemaRef},
+    datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType},
     util::display::array_value_to_string,
 };
-use sluice_events::{EventTime, Kpi, Measure};
+use sluice_events::{EventTime, Kpi, Measure, PaneState};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// Group columns with their values.
@@ -71,6 +71,34 @@ pub(crate) fn read(model: &LiveModel, panes: &RecordBatch) -> Result<Rows, Proce
         rows.insert(group_key(&group), (group, measures_of(model, panes, row)?));
     }
     Ok(rows)
+}
+
+/// Rows of a model's lake table as the panes that were published, columns as its pane schema.
+///
+/// # Errors
+/// When the rows are not of the model.
+pub fn sealed_panes(model: &LiveModel, panes: &RecordBatch) -> Result<Vec<Kpi>, ProcessorError> {
+    let bound = |column: usize, row: usize| {
+        EventTime::new(panes.column(column).as_primitive::<TimestampMillisecondType>().value(row))
+    };
+    let pane = |row| {
+        let (group, measures) = (group_of(model, panes, row)?, measures_of(model, panes, row)?);
+        let (window_start, window_end) = (bound(0, row), bound(1, row));
+        Ok(Kpi {
+            id: Kpi::id_of(&model.name, window_start, window_end, &group),
+            model: model.name.clone(),
+            window_start,
+            window_end,
+            group,
+            measures,
+            state: PaneState::Sealed,
+            version: 1,
+            sequence: 0,
+            closed_by: None,
+            completeness: 1.0,
+        })
+    };
+    (0..panes.num_rows()).map(pane).collect()
 }
 
 fn measure(column: &ArrayRef, row: usize) -> Result<Measure, ProcessorError> {
