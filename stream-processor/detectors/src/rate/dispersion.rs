@@ -35,6 +35,9 @@ impl Dispersion {
     }
 }
 
+/// Whole numbers whose unit is smaller are counts: those of money in its smallest coin are far larger, and what many
+/// events scatter more than they would alone looks like a small one.
+const SURELY_MONEY: f64 = 30.0;
 /// Windows with amounts, of one series, that count as much as all others: how amounts grow is seen best of series of all
 /// sizes.
 const FEW: f64 = 2000.0;
@@ -52,7 +55,11 @@ impl Unit {
     pub(crate) fn size(&self, is_count: bool, others: f64) -> f64 {
         let n = f64::from(self.sums[0]);
         let size = (self.own_size() * n + others * FEW) / (n + FEW);
-        if !size.is_finite() || (is_count && size < 3.0) { 1.0 } else { size.max(f64::from(f32::MIN_POSITIVE)) }
+        if !size.is_finite() || (is_count && size < SURELY_MONEY) {
+            1.0
+        } else {
+            size.max(f64::from(f32::MIN_POSITIVE))
+        }
     }
 
     /// What it is worth by what was seen alone; 1 before anything was.

@@ -1,7 +1,7 @@
 //! A window's way: expected of every series, added up in roll-ups, judged, told, learnt.
 
 use super::dispersion::Unit;
-use super::horizons::{Horizon, Horizons};
+use super::horizons::{Horizon, Horizons, Place};
 use super::lag::{LAG_MAX, Lag};
 use super::node::{Layout, Node};
 use super::pace::Pace;
@@ -91,6 +91,8 @@ pub struct RateSuite {
     units: Vec<Unit>,
     /// Whether all of a column were whole numbers so far.
     is_count: Vec<bool>,
+    /// Whether among them were single events of a column.
+    are_single: Vec<bool>,
     /// Windows seen.
     window: u32,
     last_start: Option<i64>,
@@ -108,6 +110,7 @@ struct Live {
     /// By node and metric.
     now: Vec<Now>,
     candidates: Vec<Candidate>,
+    place: Place,
 }
 
 /// A number in the newest window.
@@ -221,6 +224,7 @@ impl RateSuite {
             parts: vec![(0.0, 0.0); metrics.len() * horizons.list.len()],
             units: vec![Unit::default(); metrics.len()],
             is_count: vec![true; value_columns],
+            are_single: vec![false; value_columns],
             window: 0,
             last_start: None,
             dropped: 0,
@@ -279,9 +283,23 @@ impl RateSuite {
     /// The test of a number over a horizon, and its value; none where there is nothing to judge.
     #[inline]
     fn span(&self, node: &Node, metric: usize, horizon: &Horizon, at: usize, window: u32) -> Option<(Span, f64)> {
-        let stream = &node.streams[metric];
         let sum = |which| self.horizons.sum(&node.cells[self.layout.lane(metric, which)], horizon, window);
-        let (observed, expected) = (sum(0), sum(1));
+        let observed = sum(0);
+        Some((self.span_of(node, metric, horizon, at, window, sum(1))?, observed))
+    }
+
+    /// The same, when it is known what is expected before the level of the last hour.
+    #[inline]
+    fn span_of(
+        &self,
+        node: &Node,
+        metric: usize,
+        horizon: &Horizon,
+        at: usize,
+        window: u32,
+        expected: f64,
+    ) -> Option<Span> {
+        let stream = &node.streams[metric];
         let unsure = f64::from(if horizon.is_short() { stream.unsure } else { 2.0 * stream.unsure_long });
         let count = self.horizons.list.len();
         let formula = self.config.detector.metrics[metric].formula;
@@ -329,7 +347,8 @@ impl RateSuite {
                 }
             }
             Formula::Mean { .. } => {
-                let squares = sum(2);
+                let lane = &node.cells[self.layout.lane(metric, 2)];
+                let squares = self.horizons.sum(lane, horizon, window);
                 let own = spread(stream) * squares / (expected * expected);
                 if squares <= 0.0 || expected * expected < AMOUNTS_LEAST * squares {
                     return None;
@@ -343,7 +362,7 @@ impl RateSuite {
             }
             Formula::Level(_) => return None,
         }
-        Some((span, observed))
+        Some(span)
     }
 
     /// The level of the last hour before a window.
@@ -413,6 +432,7 @@ impl RateSuite {
         self.expect_series(start, end, calendar, &mut live);
         self.roll_up(&mut live);
         live.candidates.clear();
+        live.place = self.horizons.place(window);
         for node in 0..self.kept.len() {
             if let Some(mut kept) = self.kept[node].take() {
                 self.pass(node as NodeId, &mut kept, &mut live, start, end, calendar);
@@ -443,10 +463,12 @@ impl RateSuite {
                 live.columns.resize(self.nodes.len() * columns, 0.0);
             }
             let into = &mut live.columns[node as usize * columns..][..columns];
-            for ((into, value), is_count) in into.iter_mut().zip(values).zip(&mut self.is_count) {
+            let kinds = self.is_count.iter_mut().zip(&mut self.are_single);
+            for ((into, value), (is_count, is_single)) in into.iter_mut().zip(values).zip(kinds) {
                 if value.is_finite() {
                     *into = (*into + value).clamp(-LARGEST, LARGEST);
                     *is_count &= value.fract() == 0.0;
+                    *is_single |= *value == 1.0;
                 }
             }
         }
@@ -572,14 +594,15 @@ impl RateSuite {
     fn pass(&mut self, id: NodeId, node: &mut Node, live: &mut Live, start: i64, end: i64, calendar: &Calendar) {
         let (metrics, columns, window) = (self.metrics(), self.config.detector.value_columns, self.window);
         let now = &live.now[id as usize * metrics..][..metrics];
+        let place = live.place;
         let is_promoted = window < node.promoted_until;
         for (metric, now) in now.iter().enumerate() {
-            self.push(node, metric, now, !is_promoted);
+            self.push(node, metric, now, &place, !is_promoted);
         }
         let first = live.candidates.len();
         if node.is_warm(window) {
             for metric in 0..metrics {
-                live.candidates.extend(self.judge(id, node, metric, window));
+                live.candidates.extend(self.judge(id, node, metric, &place));
             }
         }
         if live.candidates.len() > first {
@@ -591,7 +614,7 @@ impl RateSuite {
             if is_frozen || is_promoted { 1.0 - (1.0 - node.unlearnt) * keep } else { node.unlearnt * keep };
         if !is_frozen && !is_promoted {
             for (metric, now) in now.iter().enumerate() {
-                self.learn_scatter(node, metric, now, window);
+                self.learn_scatter(node, metric, now, &place);
             }
         } else if let Some(keep) = self.pace.fast.filter(|_| is_promoted) {
             for stream in &mut node.streams {
@@ -608,7 +631,7 @@ impl RateSuite {
         self.learn_series(node, now, values, at, is_frozen, is_promoted);
     }
 
-    fn push(&self, node: &mut Node, metric: usize, now: &Now, is_kept: bool) {
+    fn push(&self, node: &mut Node, metric: usize, now: &Now, place: &Place, is_kept: bool) {
         let window = self.window;
         let stream = &mut node.streams[metric];
         let whole = now.expected * now.expected;
@@ -622,8 +645,8 @@ impl RateSuite {
         stream.unsure = unsure;
         stream.unsure_long = unsure.max(stream.unsure_long * self.pace.unsure);
         let lane = |which| self.layout.lane(metric, which);
-        self.horizons.push(&mut node.cells[lane(0)], window, now.observed as f32, is_kept);
-        self.horizons.push(&mut node.cells[lane(1)], window, now.expected as f32, is_kept);
+        self.horizons.push(&mut node.cells[lane(0)], place, now.observed as f32, is_kept);
+        self.horizons.push(&mut node.cells[lane(1)], place, now.expected as f32, is_kept);
         match self.config.detector.metrics[metric].formula {
             Formula::Sum(_) => {
                 let level = match self.pace.fast {
@@ -632,7 +655,7 @@ impl RateSuite {
                 };
                 node.cells[lane(2).start + window as usize % super::horizons::SINGLE] = level as f32;
             }
-            Formula::Mean { .. } => self.horizons.push(&mut node.cells[lane(2)], window, now.square as f32, is_kept),
+            Formula::Mean { .. } => self.horizons.push(&mut node.cells[lane(2)], place, now.square as f32, is_kept),
             _ => {}
         }
         if !matches!(self.config.detector.metrics[metric].formula, Formula::Sum(_)) {
@@ -643,15 +666,26 @@ impl RateSuite {
     }
 
     /// The most unusual horizon of a number, when it is unusual.
-    fn judge(&self, id: NodeId, node: &Node, metric: usize, window: u32) -> Option<Candidate> {
+    fn judge(&self, id: NodeId, node: &Node, metric: usize, place: &Place) -> Option<Candidate> {
+        let window = self.window;
         let watched = &self.config.detector.metrics[metric];
         let count = self.horizons.list.len();
         let mut worst: Option<Candidate> = None;
+        let short_sums = |which| self.horizons.short_sums(&node.cells[self.layout.lane(metric, which)], window);
+        let (observed, expected) = (short_sums(0), short_sums(1));
         for (at, horizon) in self.horizons.list.iter().enumerate() {
-            if !self.is_there(node, horizon, window) {
+            let is_there =
+                horizon.is_short() || place.is_due(at) && window - node.restarted.max(node.born) >= horizon.windows / 2;
+            if !is_there {
                 continue;
             }
-            let Some((span, observed)) = self.span(node, metric, horizon, at, window) else { continue };
+            let (span, observed) = if horizon.is_short() {
+                let Some(span) = self.span_of(node, metric, horizon, at, window, expected[at]) else { continue };
+                (span, observed[at])
+            } else {
+                let Some(both) = self.span(node, metric, horizon, at, window) else { continue };
+                both
+            };
             let limit = self.limits[metric * count + at];
             if span.is_near(observed, limit) {
                 continue;
@@ -668,14 +702,9 @@ impl RateSuite {
         worst
     }
 
-    /// Whether a sum over a horizon can be judged in this window.
-    fn is_there(&self, node: &Node, horizon: &Horizon, window: u32) -> bool {
-        horizon.is_short()
-            || self.horizons.is_due(horizon, window) && window - node.restarted.max(node.born) >= horizon.windows / 2
-    }
-
     /// Learns how a number scatters about what was expected, and its level of the last hour.
-    fn learn_scatter(&mut self, node: &mut Node, metric: usize, now: &Now, window: u32) {
+    fn learn_scatter(&mut self, node: &mut Node, metric: usize, now: &Now, place: &Place) {
+        let window = self.window;
         let count = self.horizons.list.len();
         let formula = self.config.detector.metrics[metric].formula;
         if window - node.born < 5 {
@@ -683,9 +712,9 @@ impl RateSuite {
         }
         for (at, horizon) in self.horizons.list.iter().enumerate() {
             let is_whole = if horizon.is_short() {
-                window % horizon.windows == horizon.windows - 1
+                place.is_whole(at)
             } else {
-                self.horizons.is_due(horizon, window) && window - node.restarted.max(node.born) >= horizon.windows
+                place.is_due(at) && window - node.restarted.max(node.born) >= horizon.windows
             };
             if !is_whole {
                 continue;
@@ -730,7 +759,9 @@ impl RateSuite {
                     stream.unit.learn(now.observed, m, size, self.pace.amounts);
                     let unit = &mut self.units[metric];
                     unit.learn(now.observed, m, size, 1.0 - 1e-5);
-                    stream.size = stream.unit.size(self.is_count[column], unit.own_size()) as f32;
+                    let is_count = self.is_count[column];
+                    let is_sure = is_count && self.are_single[column];
+                    stream.size = if is_sure { 1.0 } else { stream.unit.size(is_count, unit.own_size()) as f32 };
                 }
                 if let Some(keep) = self.pace.fast {
                     let m = now.expected * fast(stream, size);

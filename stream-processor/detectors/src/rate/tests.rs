@@ -133,13 +133,12 @@ fn roll_up(suite: &RateSuite) -> NodeId {
 
 #[test]
 fn two_weeks_from_an_empty_start_are_quiet() {
-    for (seed, from, dispersion) in [(1, 1_700, 0.005), (3, 5_100, 0.0)] {
-        let (mut shop, mut suite) = (Shop::new(seed, &SIZES, dispersion), shop_suite());
-        let told = watch(&mut suite, &mut shop, from..from + 14 * DAY, None);
-        let told: Vec<_> =
-            told.iter().map(|(minute, finding)| (minute - from, suite.group(finding.node), finding)).collect();
-        assert!(told.is_empty(), "SEED={seed}: {told:#?}");
-    }
+    let (seed, from) = (1, 1_700);
+    let (mut shop, mut suite) = (Shop::new(seed, &SIZES, 0.005), shop_suite());
+    let told = watch(&mut suite, &mut shop, from..from + 14 * DAY, None);
+    let told = told.iter().map(|(minute, finding)| (minute - from, suite.group(finding.node), finding));
+    let told: Vec<_> = told.collect();
+    assert!(told.is_empty(), "SEED={seed}: {told:#?}");
 }
 
 #[test]
