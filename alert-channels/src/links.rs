@@ -29,7 +29,7 @@ impl Links {
 
     /// The chart of an alert.
     pub fn chart(&self, id: &str) -> Option<String> {
-        self.to(&["alerts", id, "chart"])
+        self.to(&["api", "v1", "alerts", id, "chart.svg"])
     }
 
     fn to(&self, path: &[&str]) -> Option<String> {
@@ -49,7 +49,7 @@ mod tests {
     fn links_are_below_the_external_url_and_an_id_is_one_step() {
         let links = Links::below("https://shop.example.com/sluice/").unwrap();
         assert_eq!(links.page("a/b?c").unwrap(), "https://shop.example.com/sluice/alerts/a%2Fb%3Fc");
-        assert_eq!(links.chart("1").unwrap(), "https://shop.example.com/sluice/alerts/1/chart");
+        assert_eq!(links.chart("1").unwrap(), "https://shop.example.com/sluice/api/v1/alerts/1/chart.svg");
         assert_eq!(Links::below("").unwrap().page("1"), None);
         assert!(Links::below("https://me:pass@shop.example.com").is_err());
     }

@@ -234,7 +234,7 @@ mod tests {
         );
         assert_eq!(blocks[3]["text"]["text"], "*Made up of*\n• category apparel (62 %): 0, expected 746.17");
         assert_eq!(blocks[4]["elements"][0]["url"], "https://sluice.example.com/alerts/a1");
-        assert_eq!(blocks[4]["elements"][1]["url"], "https://sluice.example.com/alerts/a1/chart");
+        assert_eq!(blocks[4]["elements"][1]["url"], "https://sluice.example.com/api/v1/alerts/a1/chart.svg");
     }
 
     #[test]

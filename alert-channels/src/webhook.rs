@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(body["meaning"], "by chance about once in 100 years");
         assert_eq!(
             body["links"],
-            json!({"page": "https://sluice.example.com/alerts/a1", "chart": "https://sluice.example.com/alerts/a1/chart"})
+            json!({"page": "https://sluice.example.com/alerts/a1", "chart": "https://sluice.example.com/api/v1/alerts/a1/chart.svg"})
         );
         let fields = body["alert"].as_object().unwrap();
         let schema: Value = serde_json::from_str(include_str!("../../schemas/alert-v2.avsc")).unwrap();

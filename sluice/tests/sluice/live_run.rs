@@ -3,7 +3,9 @@
 use crate::support::{Sluice, interrupt, wait_for};
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader},
+    collections::BTreeSet,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
@@ -40,7 +42,9 @@ fn millis(time: &Value) -> i64 {
 
 #[test]
 fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
-    let sluice = Sluice::with(&["serve.listen=127.0.0.1:0"]);
+    let (hook, requests) = webhook();
+    let receiver = format!("alerts.receivers.hook={{kind='webhook', url='{hook}', secret='between us'}}");
+    let sluice = Sluice::with(&["serve.listen=127.0.0.1:0", &receiver]);
     std::fs::write(sluice.path("bad-day.toml"), SCENARIO).unwrap();
     let mut child = sluice.start(&["up", "--scenario", "bad-day.toml"]);
     let lines = Arc::new(Mutex::new(Vec::new()));
@@ -102,6 +106,10 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
         let metrics = get("metrics");
         let count = metrics.lines().find_map(|line| line.strip_prefix(&series)).expect("the series is there");
         assert!(count.parse::<f64>().unwrap() >= 1.0, "{count}");
+        wait_for("the webhook to be told", || {
+            let requests = requests.lock().unwrap();
+            requests.iter().any(|r| r.to_lowercase().contains("x-sluice-signature") && r.contains(id)).then_some(())
+        });
     }
 
     let kpis: Value = serde_json::from_str(&get("api/v1/kpis/sales?limit=5")).unwrap();
@@ -114,6 +122,48 @@ fn an_outage_and_a_wave_of_left_carts_are_told_everywhere_within_two_windows() {
     assert_eq!(status.code(), Some(0), "{:#?}", lines.lock().unwrap());
     let raised = sluice.number("SELECT count(DISTINCT id) FROM gold.alerts WHERE state = 'firing'");
     assert!(raised >= 2, "{raised} alerts are in the lake");
+    // The command line says the same, and so does history: the sealed windows, judged again.
+    let lines = |args: &[&str]| -> Vec<Value> {
+        let output = sluice.run(args);
+        String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let ids = |alerts: Vec<Value>| -> BTreeSet<String> {
+        alerts.iter().map(|alert| alert["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let told = ids(lines(&["alerts", "list", "--all", "--model", "checkout", "--json"]));
+    assert!(told.len() >= 2, "{told:?}");
+    let svg = sluice.path("history.svg");
+    let simulate = ["alerts", "simulate", "--model", "checkout", "--json", "--svg", svg.to_str().unwrap()];
+    let simulated = ids(lines(&simulate));
+    let main = sluice.query("SELECT DISTINCT id FROM gold.alerts WHERE model = 'checkout' AND state = 'firing'");
+    assert!(main.iter().all(|id| simulated.contains(id)), "{main:?} of {simulated:?}");
+    assert!(std::fs::read_to_string(svg).unwrap().starts_with("<svg"));
+    let none = lines(&["alerts", "simulate", "--model", "checkout", "--json", "--set", "threshold=100000"]);
+    assert!(none.is_empty(), "{none:?}");
+}
+
+/// A server that takes what it is sent; its address, and the requests.
+fn webhook() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/", listener.local_addr().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let taken = requests.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut reader = BufReader::new(stream);
+            let (mut request, mut length) = (String::new(), 0);
+            while reader.read_line(&mut request).is_ok_and(|read| read > 2) {
+                let line = request.lines().last().unwrap_or_default().to_lowercase();
+                length = line.strip_prefix("content-length:").map_or(length, |l| l.trim().parse().unwrap());
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            request.push_str(&String::from_utf8_lossy(&body));
+            taken.lock().unwrap().push(request);
+            let _ = reader.into_inner().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    (address, requests)
 }
 
 #[test]
