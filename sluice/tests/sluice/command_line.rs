@@ -91,7 +91,7 @@ fn wrong_use_ends_with_2_and_says_what_would_be_right() {
         (&["up", "--speed=-1"], "--speed"),
         (&["query", "SELECT * FROM silver.event"], "Tables in this lake"),
         (&["query", "DROP TABLE silver.events"], "DDL"),
-        (&["models", "show", "nothing"], "activity, products, sales"),
+        (&["models", "show", "nothing"], "activity, checkout, products"),
         (&["models", "list", "--set", "models.dir=elsewhere"], "elsewhere"),
         (&["config", "check", "--config", "none.toml"], "none.toml"),
     ] {
