@@ -641,7 +641,8 @@ impl RateSuite {
         }
         let one = if is_sum && whole > 0.0 { now.square / whole } else { 1.0 };
         stream.concentration = ((one + TOGETHER) / (1.0 + TOGETHER)) as f32;
-        let unsure = if now.expected > 0.0 { (now.unsure / now.expected) as f32 } else { 1.0 };
+        // Where nothing is expected nothing is known of how sure it is.
+        let unsure = if now.expected > 0.0 { (now.unsure / now.expected) as f32 } else { stream.unsure };
         stream.unsure = unsure;
         stream.unsure_long = unsure.max(stream.unsure_long * self.pace.unsure);
         let lane = |which| self.layout.lane(metric, which);
