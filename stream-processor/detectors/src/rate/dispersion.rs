@@ -35,6 +35,9 @@ impl Dispersion {
     }
 }
 
+/// How much larger a unit of money counts than its variance by its mean.
+const HEAVY: f64 = 1.5;
+
 /// Whole numbers whose unit is smaller are counts: those of money in its smallest coin are far larger, and what many
 /// events scatter more than they would alone looks like a small one.
 const SURELY_MONEY: f64 = 30.0;
@@ -52,13 +55,14 @@ pub(crate) struct Unit {
 impl Unit {
     /// What a count of 1 is worth of one series; 1 where nothing speaks against a count. `others`: what it is worth of all,
     /// which counts the more the less was seen of this one.
+    /// Of amounts it is more than their variance says, because they have a heavier tail than a count.
     pub(crate) fn size(&self, is_count: bool, others: f64) -> f64 {
         let n = f64::from(self.sums[0]);
         let size = (self.own_size() * n + others * FEW) / (n + FEW);
         if !size.is_finite() || (is_count && size < SURELY_MONEY) {
             1.0
         } else {
-            size.max(f64::from(f32::MIN_POSITIVE))
+            (HEAVY * size).max(f64::from(f32::MIN_POSITIVE))
         }
     }
 

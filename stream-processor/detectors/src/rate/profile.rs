@@ -13,6 +13,8 @@ const WEEK: usize = 168;
 const TRUSTED: f32 = 3.0;
 /// Windows' weight in an hour of day, in visits: the mean of about so many days.
 const HOUR_VISITS: f32 = 12.0;
+/// Events that an hour of day is usual by.
+const FEW: f32 = 3.0;
 /// Variance of what an hour of the week has of its own, and of the noise of one visit beyond Poisson: logarithms.
 const OWN: f32 = 0.004;
 const VISIT: f32 = 0.004;
@@ -99,12 +101,14 @@ impl Profile {
         size_of::<Self>() + WEEK * size_of::<i16>()
     }
 
-    /// The expectation of a window. `is_smooth`: windows are shorter than an hour, so there is something between hours.
-    pub(crate) fn shape(&mut self, at: Civil, is_smooth: bool) -> Shape {
+    /// The expectation of a window, of which an hour has so many. Where it has more than one there is something between
+    /// hours.
+    pub(crate) fn shape(&mut self, at: Civil, hour_windows: f32) -> Shape {
+        let is_smooth = hour_windows > 1.0;
         let position = if is_smooth { (at.0 - 0.5).rem_euclid(WEEK as f64) } else { at.0 };
         let slot = (position as usize).min(WEEK - 1);
         if usize::from(self.curve.from) != slot {
-            self.curve = self.curve_from(slot, is_smooth);
+            self.curve = self.curve_from(slot, hour_windows);
         }
         let (t, c) = ((position - slot as f64) as f32, self.curve.cubic);
         let shape = if is_smooth { ((c[3] * t + c[2]) * t + c[1]) * t + c[0] } else { c[0] };
@@ -142,28 +146,38 @@ impl Profile {
         (seen + 50.0) / (without + 50.0)
     }
 
-    fn base(&self, slot: usize) -> f32 {
-        self.hours[slot % 24] * self.day(slot / 24) * (f32::from(self.own[slot]) / 4096.0).exp()
+    /// Without the level. Where an hour has had few events in all, it is taken to be like the `usual` one.
+    fn base(&self, slot: usize, usual: f32, hour_windows: f32) -> f32 {
+        let seen = f32::from(self.hour_visits[slot % 24]).min(HOUR_VISITS) * hour_windows * usual;
+        let hour = if seen > 0.0 { (self.hours[slot % 24] * seen + usual * FEW) / (seen + FEW) } else { usual };
+        hour * self.day(slot / 24) * (f32::from(self.own[slot]) / 4096.0).exp()
     }
 
+    /// What is more or less on a day of the week. Before a day was seen, and a little after, it is like the one before it.
     fn day(&self, day: usize) -> f32 {
         let (events, without) = self.days[day];
-        let prior = 50.0 + 0.05 * without;
-        (events + prior) / (without + prior)
+        let before = self.days[(day + 6) % 7];
+        let before = (before.0 + 50.0) / (before.1 + 50.0);
+        let prior = 50.0 + 2.0 * without / f32::from(self.day_hours[day].max(1));
+        (events + prior * before) / (without + prior)
     }
 
-    fn curve_from(&self, slot: usize, is_smooth: bool) -> Curve {
+    fn curve_from(&self, slot: usize, hour_windows: f32) -> Curve {
+        let is_smooth = hour_windows > 1.0;
+        let visited = || (0..24).filter(|hour| self.hour_visits[*hour] > 0);
+        let usual = visited().map(|hour| self.hours[hour]).sum::<f32>() / (visited().count().max(1) as f32);
+        let base = |slot: usize| self.base(slot, usual, hour_windows);
         let at = |ahead: usize| (slot + WEEK + ahead - 2) % WEEK;
         let known = |slot: usize| (f32::from(self.hour_visits[slot % 24]) / TRUSTED).min(1.0);
         let unsure = |slot: usize| DAY_UNSURE / (1.0 + (f32::from(self.day_hours[slot / 24]) / 24.0).powi(2));
         let from = slot as u8;
         if !is_smooth {
-            return Curve { from, cubic: [self.base(slot), 0.0, 0.0, 0.0], known: known(slot), unsure: unsure(slot) };
+            return Curve { from, cubic: [base(slot), 0.0, 0.0, 0.0], known: known(slot), unsure: unsure(slot) };
         }
         let mut mean = [0.0; 6];
         for (ahead, mean) in mean.iter_mut().enumerate() {
             let known = self.hour_visits[at(ahead) % 24] > 0;
-            *mean = if known { self.base(at(ahead)) } else { self.base(at(if ahead < 3 { 2 } else { 3 })) };
+            *mean = if known { base(at(ahead)) } else { base(at(if ahead < 3 { 2 } else { 3 })) };
         }
         // What stands at an hour's middle is not its mean where the day bends.
         let mut middle = [0.0; 4];
@@ -192,9 +206,13 @@ impl Profile {
         let mean = sum / windows / self.level() as f32;
         let (day_factor, own) = (self.day(day), (f32::from(self.own[slot]) / 4096.0).exp());
         let visits = f32::from(self.hour_visits[hour]);
-        self.hours[hour] +=
-            (mean / (day_factor * own) - self.hours[hour]) * (1.0 / (visits + 1.0)).max(1.0 / HOUR_VISITS);
-        self.hour_visits[hour] = self.hour_visits[hour].saturating_add(1);
+        // On the first of its days of the week it is not known early what is the hour's and what the day's.
+        let sure = if visits > 0.0 { f32::from(self.day_hours[day].min(24)) / 24.0 } else { 1.0 };
+        let gain = sure * (1.0 / (visits + 1.0)).max(1.0 / HOUR_VISITS);
+        self.hours[hour] += (mean / (day_factor * own) - self.hours[hour]) * gain;
+        if sure > 0.5 || visits < TRUSTED {
+            self.hour_visits[hour] = self.hour_visits[hour].saturating_add(1);
+        }
         let keep = (-1.0f32 / 72.0).exp();
         self.days[day].0 = self.days[day].0 * keep + mean * windows;
         self.days[day].1 = self.days[day].1 * keep + self.hours[hour] * windows;
@@ -202,7 +220,7 @@ impl Profile {
         let without_own = self.hours[hour] * self.day(day);
         let events = without_own * windows;
         let noise = 1.0 / (events + 1.0) + VISIT;
-        let gain = (OWN / ((settings.week + 1.0) * OWN + noise)).max(0.2 * OWN / (OWN + noise));
+        let gain = sure * (OWN / ((settings.week + 1.0) * OWN + noise)).max(0.2 * OWN / (OWN + noise));
         let seen = ((mean * windows + 10.0) / (events + 10.0)).ln();
         let own = f32::from(self.own[slot]) / 4096.0;
         self.own[slot] = ((own + gain * (seen - own)) * 4096.0).round().clamp(-32_000.0, 32_000.0) as i16;

@@ -517,7 +517,7 @@ impl RateSuite {
             for (metric, now) in now.iter_mut().enumerate() {
                 match self.config.detector.metrics[metric].formula {
                     Formula::Sum(column) => {
-                        let shape = leaf.profiles[place[metric]].shape(at, self.pace.hour_windows > 1.0);
+                        let shape = leaf.profiles[place[metric]].shape(at, self.pace.hour_windows);
                         let local = f64::from(leaf.local[column]).max(0.0);
                         let size = f64::from(node.streams[metric].size);
                         let unknown = 1.0 - shape.known;
@@ -825,7 +825,7 @@ impl RateSuite {
                     let stream = &node.streams[metric];
                     let size = f64::from(stream.size);
                     let profile = &mut leaf.profiles[place[metric]];
-                    let shape = profile.shape(at, self.pace.hour_windows > 1.0);
+                    let shape = profile.shape(at, self.pace.hour_windows);
                     let m = expected * fast(stream, size);
                     let far = if is_frozen { FAR_IN_FREEZE * m } else { far_of(m, size, 0.1) + 2.0 * size };
                     if is_warm && (!is_frozen || shape.known > 0.0) {
