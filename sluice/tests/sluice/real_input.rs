@@ -31,7 +31,7 @@ fn replay_and_check(sluice: &Sluice, data: &Path) {
     let duplicates: u64 =
         report["partitions"].as_array().unwrap().iter().map(|p| p["duplicates"].as_u64().unwrap()).sum();
     assert_eq!(duplicates, 5);
-    assert_eq!(report["models"].as_array().unwrap().len(), 6, "all models were compared with the batch result");
+    assert_eq!(report["models"].as_array().unwrap().len(), 8, "all models were compared with the batch result");
 }
 
 /// A pane as what it says: the order in which partitions were heard may differ, and with it version and cause.
