@@ -23,6 +23,8 @@ const COOL_DOWN: i64 = 30 * 60_000;
 const COOL_DOWN_WINDOWS: i64 = 5;
 /// Alerts raised within this many milliseconds of each other may be about one thing: an hour.
 const TOGETHER: i64 = 3_600_000;
+/// So many series that go the same way at once, and more, are one thing.
+const MANY: usize = 4;
 /// Share of a roll-up's deviation from which on a part of it is what went wrong.
 const DOMINANT: f64 = 0.8;
 /// Windows of an alert's course that are kept.
@@ -170,13 +172,19 @@ impl AlertBook {
             (width, e.alert.first_window, e.metric, fingerprint.clone())
         };
         order.sort_by_cached_key(|fingerprint| rank(fingerprint));
+        // The same in many series at once is one thing, even where no roll-up is as sure of it as they are.
+        let alike = |e: &Episode| {
+            let others = self.episodes.values().filter(|other| other.ended.is_none() && e.is_alike(other));
+            others.count() >= MANY
+        };
         let mut mains: Vec<&String> = Vec::new();
         let mut parents: Vec<(String, Option<String>)> = Vec::new();
         for fingerprint in order {
             let e = &self.episodes[fingerprint];
             let main = mains.iter().find(|main| {
                 let main = &self.episodes[**main];
-                main.plan == e.plan && main.explains(e, &watches[e.plan].plan)
+                main.plan == e.plan
+                    && (main.explains(e, &watches[e.plan].plan) || (main.is_alike(e) && alike(main) && alike(e)))
             });
             parents.push((fingerprint.clone(), main.map(|main| self.episodes[*main].alert.id.clone())));
             if main.is_none() {
@@ -392,6 +400,14 @@ impl Episode {
     /// Whether the deviation is nearly all of one part's.
     fn has_dominant_part(&self) -> bool {
         self.alert.parts.first().is_some_and(|part| part.share >= DOMINANT)
+    }
+
+    /// Whether the same number of another series went the same way at about the same time.
+    fn is_alike(&self, other: &Self) -> bool {
+        let apart = (self.alert.first_window.get() - other.alert.first_window.get()).abs();
+        (self.plan, self.metric) == (other.plan, other.metric)
+            && (self.alert.z_score < 0.0) == (other.alert.z_score < 0.0)
+            && apart <= TOGETHER
     }
 
     /// Whether another open episode is about what this one is about.

@@ -174,6 +174,8 @@ const SPREAD: (f64, f64) = (0.5, 20.0);
 const FAR_IN_FREEZE: f64 = 0.15;
 /// No number is taken for larger: its squares have to be added up.
 const LARGEST: f64 = 1e12;
+/// How unsure a mean may be of itself to be judged: of some two dozen orders or more.
+const MEAN_UNSURE_MOST: f64 = 0.15;
 /// Orders that the first guess at a mean value is worth: it may be several times too high or too low.
 const FIRST_AMOUNTS: f64 = 0.25;
 /// Windows that may be missing between two.
@@ -347,6 +349,10 @@ impl RateSuite {
                 }
             }
             Formula::Mean { .. } => {
+                // A mean of a few orders says little of the next one.
+                if f64::from(stream.unsure) > MEAN_UNSURE_MOST {
+                    return None;
+                }
                 let lane = &node.cells[self.layout.lane(metric, 2)];
                 let squares = self.horizons.sum(lane, horizon, window);
                 let own = spread(stream) * squares / (expected * expected);
