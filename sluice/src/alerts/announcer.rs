@@ -81,6 +81,8 @@ impl Announcer {
                 let meaning = score_meaning(alert);
                 tracing::warn!(alert = id, model, measure, severity, score, "ALERT {}; {meaning}", alert_text(alert));
             }
+            // Whose beginning another alert explained, its end is no news.
+            AlertState::Resolved if alert.parent.is_some() => {}
             AlertState::Resolved => {
                 tracing::info!(alert = id, model, measure, severity, "RESOLVED {}", alert_text(alert));
             }

@@ -361,7 +361,6 @@ impl Episode {
         self.ended = Some(at);
         self.alert.state = AlertState::Resolved;
         self.alert.resolution = Some(resolution);
-        self.alert.parent = None;
         self.alert.last_window = self.alert.last_window.max(EventTime::new(at));
         if let Some(last) = self.alert.trace.last().filter(|_| resolution == Resolution::Recovered) {
             (self.alert.observed, self.alert.expected) = (last.observed, last.expected);

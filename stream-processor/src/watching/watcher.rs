@@ -21,7 +21,7 @@ const SERIES_MAX: usize = 10_000;
 /// Any detector.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) enum AnyDetector {
-    Series(PerSeries),
+    Series(Box<PerSeries>),
     Rate(Box<RateSuite>),
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Watch {
 impl AnyDetector {
     pub fn new(plan: &WatchPlan) -> Result<Self, WatchError> {
         let config = plan.config.clone();
-        let series = |method| Ok(Self::Series(PerSeries::new(config.clone(), method)));
+        let series = |method| Ok(Self::Series(Box::new(PerSeries::new(config.clone(), method))));
         match plan.method {
             Method::ZScore { window, warmup } => series(SeriesMethod::ZScore(ZScoreConfig { window, warmup })),
             Method::Ewma { half_life, warmup } => series(SeriesMethod::Ewma(EwmaConfig { half_life, warmup })),
@@ -50,7 +50,7 @@ impl AnyDetector {
 
     fn inner(&self) -> &dyn Detector {
         match self {
-            Self::Series(detector) => detector,
+            Self::Series(detector) => detector.as_ref(),
             Self::Rate(detector) => detector.as_ref(),
         }
     }
