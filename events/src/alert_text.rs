@@ -1,7 +1,6 @@
 //! An alert in words.
 
-use crate::{Alert, AlertPart, AlertState, EventTime, Resolution};
-use chrono::{DateTime, SecondsFormat, Utc};
+use crate::{Alert, AlertPart, AlertState, Resolution, time_text};
 use std::collections::BTreeMap;
 
 /// Parts that are named in a sentence.
@@ -30,7 +29,7 @@ pub fn alert_text(alert: &Alert) -> String {
         alert_title(alert),
         number_text(alert.observed),
         number_text(alert.expected),
-        moment(alert.since),
+        time_text(alert.since),
     );
     let parts = alert.parts.iter().filter(|part| part.share >= SHARE_TOLD).take(PARTS_TOLD);
     let parts: Vec<String> = parts.map(|part| part_text(alert, part)).collect();
@@ -60,7 +59,7 @@ pub fn alert_title(alert: &Alert) -> String {
 
 /// A part of an alert's roll-up and its share: `category apparel (62 %)`.
 pub fn part_text(alert: &Alert, part: &AlertPart) -> String {
-    format!("{} ({:.0} %)", in_words(&only(&part.group, &alert.group)), part.share * 100.0)
+    format!("{} ({:.0} %)", group_text(&beyond(&part.group, &alert.group)), part.share * 100.0)
 }
 
 /// What its score means: how often nothing would look like this.
@@ -83,17 +82,18 @@ fn place(alert: &Alert) -> String {
     if alert.group.is_empty() {
         return format!(" of {}", alert.model);
     }
-    format!(" of {} ({})", alert.model, in_words(&alert.group))
+    format!(" of {} ({})", alert.model, group_text(&alert.group))
 }
 
-fn in_words(group: &BTreeMap<String, Option<String>>) -> String {
+/// A group as people say it: `country FR, device unknown`.
+pub fn group_text(group: &BTreeMap<String, Option<String>>) -> String {
     let values: Vec<String> =
         group.iter().map(|(name, value)| format!("{name} {}", value.as_deref().unwrap_or("unknown"))).collect();
     values.join(", ")
 }
 
 /// What a part's group says beyond the roll-up's.
-fn only(
+pub fn beyond(
     part: &BTreeMap<String, Option<String>>,
     whole: &BTreeMap<String, Option<String>>,
 ) -> BTreeMap<String, Option<String>> {
@@ -101,11 +101,6 @@ fn only(
         .filter(|(name, _)| !whole.contains_key(*name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
-}
-
-fn moment(time: EventTime) -> String {
-    let time: Option<DateTime<Utc>> = DateTime::from_timestamp_millis(time.get());
-    time.map_or_else(String::new, |time| time.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 /// `1 minute`, `90 seconds`, `4 hours`.
@@ -127,7 +122,7 @@ pub fn number_text(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AlertPart, Severity};
+    use crate::{AlertPart, EventTime, Severity};
 
     fn alert() -> Alert {
         Alert {

@@ -28,7 +28,9 @@ mod time_text;
 mod validate;
 
 pub use alert::{Alert, AlertPart, AlertPoint, AlertState, OffsetSpan, Resolution, Severity};
-pub use alert_text::{alert_text, alert_title, duration_text, number_text, part_text, score_meaning};
+pub use alert_text::{
+    alert_text, alert_title, beyond, duration_text, group_text, number_text, part_text, score_meaning,
+};
 pub use codec::{CodecError, TopicCodec};
 pub use dead_letter::{DeadLetter, Reason, Stage};
 pub use decode::{DecodeError, Decoded, EventDecoder, IncompatibleSchema};
@@ -45,5 +47,5 @@ pub use partition::partition_for_key;
 pub use readable_fields::{ReadableFields, readable_fields};
 pub use records::{RecordBuffer, RecordView, Records};
 pub use registry::{RegistryConfig, RegistryError, Schemas, Subject, SubjectSchema};
-pub use time_text::{TimeTextError, parse_event_time};
+pub use time_text::{TimeTextError, parse_event_time, time_text};
 pub use validate::{Validation, ValidationRules};

@@ -1,7 +1,7 @@
 //! Event times as people and programs write them.
 
 use crate::EventTime;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, SecondsFormat};
 
 /// The text is no time we read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +20,12 @@ pub fn parse_event_time(text: &str) -> Result<EventTime, TimeTextError> {
     let text = text.trim();
     let held = |millis: &i64| millis.unsigned_abs() <= EventTime::LATEST.get().unsigned_abs();
     read(text).filter(held).map(EventTime::new).ok_or_else(|| TimeTextError(text.to_owned()))
+}
+
+/// RFC 3339 in UTC; milliseconds only when there are some. A time beyond the calendar is its number of milliseconds.
+pub fn time_text(time: EventTime) -> String {
+    DateTime::from_timestamp_millis(time.get())
+        .map_or_else(|| time.to_string(), |date| date.to_rfc3339_opts(SecondsFormat::AutoSi, true))
 }
 
 fn read(text: &str) -> Option<i64> {

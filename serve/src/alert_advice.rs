@@ -1,11 +1,7 @@
 //! What to look at when an alert fires.
 
-use crate::{
-    api::time_text,
-    formula::{Formula, Step},
-};
-use sluice_events::{Alert, AlertState, EventTime, Resolution, score_meaning};
-use std::collections::BTreeMap;
+use crate::formula::{Formula, Step};
+use sluice_events::{Alert, AlertState, EventTime, Resolution, beyond, group_text, score_meaning, time_text};
 
 /// A part with this share of a deviation makes it up.
 const MOST: f64 = 0.6;
@@ -59,7 +55,7 @@ fn is_low(alert: &Alert) -> bool {
 /// One part, or all of them.
 fn where_it_is(alert: &Alert, steps: &mut Vec<String>) {
     let Some(first) = alert.parts.first().filter(|part| part.share.is_finite()) else { return };
-    let name = in_words(&beyond(&first.group, &alert.group));
+    let name = group_text(&beyond(&first.group, &alert.group));
     let share = first.share * 100.0;
     if first.share >= MOST {
         steps.push(format!("{} makes up {share:.0} % of it: look at what is particular to it.", capital(&name)));
@@ -141,21 +137,6 @@ pub(crate) fn evidence_sql(alert: &Alert) -> Option<String> {
         time_text(end),
         spans.join("\n    OR "),
     ))
-}
-
-/// `country FR, device unknown`.
-pub(crate) fn in_words(group: &BTreeMap<String, Option<String>>) -> String {
-    let values: Vec<String> =
-        group.iter().map(|(name, value)| format!("{name} {}", value.as_deref().unwrap_or("unknown"))).collect();
-    values.join(", ")
-}
-
-/// What a part's group says beyond the whole's.
-pub(crate) fn beyond(
-    part: &BTreeMap<String, Option<String>>,
-    whole: &BTreeMap<String, Option<String>>,
-) -> BTreeMap<String, Option<String>> {
-    part.iter().filter(|(k, _)| !whole.contains_key(*k)).map(|(k, v)| (k.clone(), v.clone())).collect()
 }
 
 fn capital(text: &str) -> String {

@@ -3,13 +3,12 @@
 //! Drawn by hand and not by the dashboard's chart library: it must be there at once, on a phone, in a mail, without a script.
 
 use crate::{
-    api::time_text,
     formula::Formula,
     html::escaped,
     number_text::{digits, unit_of},
 };
 use chrono::{DateTime, Utc};
-use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, PaneState, alert_text, alert_title};
+use sluice_events::{Alert, AlertState, EventTime, Kpi, Measure, PaneState, alert_text, alert_title, time_text};
 use sluice_sinks::kpi_store::KpiQuery;
 use std::{collections::BTreeMap, fmt::Write};
 

@@ -4,14 +4,15 @@
 
 use crate::{
     ExampleEvent,
-    alert_advice::{beyond, evidence_sql, in_words, meaning, next_steps},
+    alert_advice::{evidence_sql, meaning, next_steps},
     alert_story::AlertStory,
-    api::time_text,
     formula::Formula,
     html::{escaped, path_segment},
     number_text::{amount, clock_text, day_text, digits, length_text, moment_text},
 };
-use sluice_events::{Alert, AlertPart, AlertState, EventTime, Resolution, Severity, alert_text};
+use sluice_events::{
+    Alert, AlertPart, AlertState, EventTime, Resolution, Severity, alert_text, beyond, group_text, time_text,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
@@ -276,7 +277,7 @@ fn parts(out: &mut String, alert: &Alert) {
             out,
             "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td class=\"share\"><span>{}\u{a0}%</span>\
              <i style=\"width:{width:.0}%\" aria-hidden=\"true\"></i></td></tr>",
-            escaped(&in_words(&beyond(group, &alert.group))),
+            escaped(&group_text(&beyond(group, &alert.group))),
             figure(*observed, is_share),
             figure(*expected, is_share),
             digits((share * 100.0).round(), 4),
@@ -363,7 +364,7 @@ fn details(out: &mut String, alert: &Alert) {
         ("Model", alert.model.clone()),
         ("Measure", alert.measure.clone()),
         ("Formula", alert.formula.clone()),
-        ("Group", in_words(&alert.group)),
+        ("Group", group_text(&alert.group)),
         ("Detector", alert.detector.clone()),
         ("Standard deviations", digits(alert.z_score, 3)),
         ("First window off", moment_text(alert.first_window)),

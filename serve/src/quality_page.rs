@@ -1,7 +1,7 @@
 //! The report of quality as one page that needs nothing else: to look at, to keep, to send.
 
-use crate::{api::time_text, html::escaped, number_text::grouped};
-use sluice_events::EventTime;
+use crate::{html::escaped, number_text::grouped};
+use sluice_events::{EventTime, time_text};
 use sluice_quality::{ExpectationReport, Figure, HourReport, Kind, QualityReport, Severity};
 use std::fmt::Write;
 

@@ -19,6 +19,8 @@ use std::{
 /// Years whose changes of clocks are known.
 const YEARS: std::ops::Range<i32> = 2000..2060;
 const HOUR: i64 = 3_600_000;
+/// No zone's clocks change twice within this, in milliseconds.
+const STEP: i64 = 7 * 24 * HOUR;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// More than a calendar has.
 const CALENDAR_BYTES_MAX: u64 = 16 << 20;
@@ -167,20 +169,21 @@ fn offsets(zone: Tz) -> Vec<(i64, i64)> {
         i64::from(zone.offset_from_utc_datetime(&time.naive_utc()).fix().local_minus_utc()) * 1000
     };
     let year = |year| Utc.with_ymd_and_hms(year, 1, 1, 0, 0, 0).single().map_or(0, |t| t.timestamp_millis());
-    let mut offsets = vec![(i64::MIN, ahead(year(YEARS.start)))];
-    let mut day = year(YEARS.start);
-    while day < year(YEARS.end) {
-        let next = day + 24 * HOUR;
-        let (mut before, mut after) = (day, next);
-        if ahead(before) != ahead(after) {
+    let (mut time, end) = (year(YEARS.start), year(YEARS.end));
+    let mut current = ahead(time);
+    let mut offsets = vec![(i64::MIN, current)];
+    while time < end {
+        let (mut before, mut after) = (time, time + STEP);
+        let next = ahead(after);
+        if next != current {
             // Clocks change on the minute.
             while after - before > 60_000 {
                 let middle = before + (after - before) / 120_000 * 60_000;
-                if ahead(middle) == ahead(day) { before = middle } else { after = middle }
+                if ahead(middle) == current { before = middle } else { after = middle }
             }
-            offsets.push((after, ahead(next)));
+            offsets.push((after, next));
         }
-        day = next;
+        (time, current) = (time + STEP, next);
     }
     offsets
 }

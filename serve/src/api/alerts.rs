@@ -3,7 +3,6 @@
 use super::{
     ApiError, ErrorBody, finite,
     parameters::{Parameters, bad},
-    time_text,
 };
 use crate::{
     ExampleEvent,
@@ -22,7 +21,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use sluice_events::{
-    Alert, AlertPart, AlertPoint, AlertState, EventTime, OffsetSpan, Resolution, Severity, alert_text,
+    Alert, AlertPart, AlertPoint, AlertState, EventTime, OffsetSpan, Resolution, Severity, alert_text, time_text,
 };
 use sluice_sinks::kpi_store::{AlertQuery, KpiStore, KpiStoreError};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -47,7 +46,7 @@ pub(crate) struct AlertsBody {
 
 /// An episode of a series, or of a roll-up, that left its band.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AlertBody {
+pub struct AlertBody {
     id: String,
     /// It in one sentence.
     text: String,

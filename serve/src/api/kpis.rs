@@ -3,7 +3,6 @@
 use super::{
     ApiError, ErrorBody, finite,
     parameters::{Parameters, listing},
-    time_text,
 };
 use crate::{ColumnRole, server::Shared};
 use axum::{
@@ -12,7 +11,7 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use sluice_events::{EventTime, Kpi, Measure, PaneState};
+use sluice_events::{EventTime, Kpi, Measure, PaneState, time_text};
 use sluice_sinks::kpi_store::KpiQuery;
 use std::{collections::BTreeMap, sync::Arc};
 use utoipa::ToSchema;

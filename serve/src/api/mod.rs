@@ -12,6 +12,7 @@ mod status;
 mod summary;
 
 pub(crate) use alert_pages::{alert_html, alerts_html};
+pub use alerts::AlertBody;
 pub(crate) use alerts::{
     __path_acknowledge, __path_alert, __path_alerts, __path_chart, __path_end_snooze, __path_snooze, acknowledge,
     alert, alerts, chart, end_snooze, snooze,
@@ -23,18 +24,6 @@ pub(crate) use models::{__path_models, models};
 pub(crate) use quality::{__path_quality, quality, quality_html};
 pub(crate) use status::{__path_status, status};
 pub(crate) use summary::{__path_summary, SummaryCache, summary};
-
-use chrono::{DateTime, SecondsFormat};
-use sluice_events::EventTime;
-
-/// RFC 3339 in UTC; milliseconds only when there are some.
-pub(crate) fn time_text(time: EventTime) -> String {
-    match DateTime::from_timestamp_millis(time.get()) {
-        Some(date) => date.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        // Beyond the calendar: the number is better than nothing.
-        None => time.to_string(),
-    }
-}
 
 /// JSON has no infinity.
 fn finite(value: f64) -> Option<f64> {

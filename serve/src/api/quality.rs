@@ -1,6 +1,6 @@
 //! What the checks of quality found.
 
-use super::{ApiError, ErrorBody, finite, parameters::Parameters, time_text};
+use super::{ApiError, ErrorBody, finite, parameters::Parameters};
 use crate::{quality_page, server::Shared};
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
     response::Html,
 };
 use serde::Serialize;
-use sluice_events::EventTime;
+use sluice_events::{EventTime, time_text};
 use sluice_quality::{ExpectationReport, Figure, QualityReport, Severity};
 use std::sync::Arc;
 use utoipa::ToSchema;

@@ -1,13 +1,12 @@
 //! How the process is doing.
 
-use super::time_text;
 use crate::{
     Status,
     server::{Shared, now},
 };
 use axum::{Json, extract::State};
 use serde::Serialize;
-use sluice_events::EventTime;
+use sluice_events::{EventTime, time_text};
 use std::sync::Arc;
 use utoipa::ToSchema;
 

@@ -1,6 +1,6 @@
 //! The time series of the dashboard: the newest windows, added up over all groups.
 
-use super::{ApiError, ErrorBody, finite, parameters::Parameters, time_text};
+use super::{ApiError, ErrorBody, finite, parameters::Parameters};
 use crate::server::Shared;
 use axum::{
     Json,
@@ -8,7 +8,7 @@ use axum::{
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
-use sluice_events::{EventTime, EventType, Kpi, Measure, PaneState};
+use sluice_events::{EventTime, EventType, Kpi, Measure, PaneState, time_text};
 use sluice_sinks::kpi_store::{KpiQuery, KpiStore, KpiStoreError};
 use std::{
     collections::{BTreeMap, HashMap},

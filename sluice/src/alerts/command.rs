@@ -5,7 +5,8 @@ use crate::{Config, WrongUse, pipeline::now_millis, query::seen_enough};
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
-use sluice_events::{Alert, AlertState, EventTime, alert_text, score_meaning};
+use sluice_events::{Alert, AlertState, EventTime};
+use sluice_serve::AlertBody;
 use sluice_sinks::kpi_store::{self, AlertQuery, KpiStore, KpiStoreKind};
 use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
 
@@ -125,7 +126,8 @@ fn list(alerts: &[Value], json: bool) -> Result<()> {
     writeln!(out, "{:<16} {:<12} {:<8} WHAT", "ID", "STATE", "SEVERITY")?;
     for alert in alerts {
         let (id, state, severity) = (text(alert, "id"), text(alert, "state"), text(alert, "severity"));
-        writeln!(out, "{id:<16} {state:<12} {severity:<8} {}; {}", text(alert, "text"), text(alert, "score_meaning"))?;
+        let meaning = alert["score_meaning"].as_str().map_or_else(String::new, |meaning| format!("; {meaning}"));
+        writeln!(out, "{id:<16} {state:<12} {severity:<8} {}{meaning}", text(alert, "text"))?;
     }
     if alerts.is_empty() {
         eprintln!("no alert");
@@ -156,7 +158,7 @@ impl Alerts {
         match self {
             Self::Store(store) => {
                 let query = AlertQuery { states: states.to_vec(), model, limit, ..AlertQuery::default() };
-                Ok(store.alerts(&query)?.iter().map(as_json).collect())
+                Ok(store.alerts(&query)?.into_iter().map(as_json).collect())
             }
             Self::Server(base) => {
                 let mut request =
@@ -175,7 +177,7 @@ impl Alerts {
 
     fn get(&self, id: &str) -> Result<Option<Value>> {
         match self {
-            Self::Store(store) => Ok(store.alert(id)?.as_ref().map(as_json)),
+            Self::Store(store) => Ok(store.alert(id)?.map(as_json)),
             Self::Server(base) => answered(agent().get(format!("{base}/api/v1/alerts/{id}")).call()),
         }
     }
@@ -185,7 +187,7 @@ impl Alerts {
             Self::Store(store) => {
                 let alert = store.acknowledge(id, by, EventTime::new(now_millis()))?;
                 store.flush()?;
-                Ok(alert.as_ref().map(as_json))
+                Ok(alert.map(as_json))
             }
             Self::Server(base) => {
                 let body = serde_json::json!({ "by": by });
@@ -200,7 +202,7 @@ impl Alerts {
                 let until = (!length.is_zero()).then(|| EventTime::new(now_millis() + length.as_millis() as i64));
                 let alert = store.snooze(id, until)?;
                 store.flush()?;
-                Ok(alert.as_ref().map(as_json))
+                Ok(alert.map(as_json))
             }
             Self::Server(base) => {
                 let url = format!("{base}/api/v1/alerts/{id}/snooze");
@@ -231,14 +233,7 @@ fn answered(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Re
     }
 }
 
-fn as_json(alert: &Alert) -> Value {
-    let mut value = serde_json::to_value(alert).unwrap_or_default();
-    value["text"] = alert_text(alert).into();
-    value["score_meaning"] = score_meaning(alert).into();
-    for key in ["first_window", "last_window", "since", "acknowledged_at", "snoozed_until"] {
-        if let Some(millis) = value[key].as_i64() {
-            value[key] = super::moment(EventTime::new(millis)).into();
-        }
-    }
-    value
+/// As the API shows it.
+fn as_json(alert: Alert) -> Value {
+    serde_json::to_value(AlertBody::from(alert)).unwrap_or_default()
 }

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use sluice_events::{Alert, EventTime, event_schema};
 use sluice_serve::{AlertEvidence, ExampleEvent};
 use sluice_sinks::lake::{Bucket, Lake};
-use sluice_stream_processor::{DetectSpec, Header, LiveModel};
+use sluice_stream_processor::LiveModel;
 use std::sync::Arc;
 
 /// Looks them up in `silver.events`. Blocks: not for threads of the runtime.
@@ -65,8 +65,7 @@ impl AlertEvidence for SilverEvents {
 
 /// The columns of a model that the alert is about.
 fn measures(model: &LiveModel, alert: &Alert) -> Vec<String> {
-    let header = Header::parse(&model.sql).unwrap_or_default();
-    let spec: Option<&DetectSpec> = header.detect.iter().find(|spec| spec.name == alert.measure);
+    let spec = model.header.detect.iter().find(|spec| spec.name == alert.measure);
     spec.map_or_else(|| vec![alert.measure.clone()], |spec| spec.measure.columns().cloned().collect())
 }
 

@@ -13,7 +13,7 @@ use datafusion::{
     prelude::{Expr, SessionContext, col, ident, lit},
 };
 use futures::StreamExt;
-use sluice_events::{Alert, AlertState, EventTime, alert_text, parse_event_time, score_meaning};
+use sluice_events::{Alert, AlertState, EventTime, alert_text, parse_event_time, score_meaning, time_text};
 use sluice_stream_processor::{AlertUpdate, Header, HistoryWatch, LiveModel, sealed_panes};
 use std::{
     collections::BTreeMap,
@@ -215,7 +215,7 @@ fn print(out: &mut impl std::io::Write, alerts: &[Alert], json: bool) -> Result<
         writeln!(
             out,
             "{:<20} {minutes:>7} {:<8} {:>6.1}  {}; {}",
-            super::moment(raised),
+            time_text(raised),
             alert.severity.name(),
             alert.score,
             alert_text(&firing),

@@ -388,14 +388,15 @@ impl Merger {
         let mut saved = state.models;
         let mut new = Vec::new();
         for (at, (model, panes)) in self.models.iter().zip(&mut self.panes).enumerate() {
-            match saved.get(&model.name).is_some_and(|(print, _)| *print == model.fingerprint) {
-                true => {
-                    if let Some((_, saved)) = saved.remove(&model.name) {
-                        *panes = ModelPanes::restored(model, saved)?;
-                        panes.watcher.know(&self.known_times);
-                    }
+            match saved.remove(&model.name) {
+                Some((fingerprint, saved)) if fingerprint == model.fingerprint => {
+                    *panes = ModelPanes::restored(model, saved)?;
+                    panes.watcher.know(&self.known_times);
                 }
-                false => new.push(at),
+                other => {
+                    self.unwatched.extend(other.into_iter().flat_map(|(_, saved)| saved.watcher.close()));
+                    new.push(at);
+                }
             }
         }
         self.unwatched.extend(saved.into_values().flat_map(|(_, saved)| saved.watcher.close()));

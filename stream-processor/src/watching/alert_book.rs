@@ -173,18 +173,19 @@ impl AlertBook {
         };
         order.sort_by_cached_key(|fingerprint| rank(fingerprint));
         // The same in many series at once is one thing, even where no roll-up is as sure of it as they are.
-        let alike = |e: &Episode| {
-            let others = self.episodes.values().filter(|other| other.ended.is_none() && e.is_alike(other));
-            others.count() >= MANY
+        let has_many_alike = |fingerprint: &&&String| {
+            let e = &self.episodes[**fingerprint];
+            order.iter().filter(|other| e.is_alike(&self.episodes[**other])).nth(MANY - 1).is_some()
         };
+        let alike: BTreeSet<&String> = order.iter().filter(has_many_alike).copied().collect();
         let mut mains: Vec<&String> = Vec::new();
         let mut parents: Vec<(String, Option<String>)> = Vec::new();
         for fingerprint in order {
             let e = &self.episodes[fingerprint];
-            let main = mains.iter().find(|main| {
-                let main = &self.episodes[**main];
-                main.plan == e.plan
-                    && (main.explains(e, &watches[e.plan].plan) || (main.is_alike(e) && alike(main) && alike(e)))
+            let main = mains.iter().find(|name| {
+                let main = &self.episodes[**name];
+                let are_many = || main.is_alike(e) && alike.contains(*name) && alike.contains(fingerprint);
+                main.plan == e.plan && (main.explains(e, &watches[e.plan].plan) || are_many())
             });
             parents.push((fingerprint.clone(), main.map(|main| self.episodes[*main].alert.id.clone())));
             if main.is_none() {
