@@ -178,6 +178,8 @@ impl AlertBook {
             order.iter().filter(|other| e.is_alike(&self.episodes[**other])).nth(MANY - 1).is_some()
         };
         let alike: BTreeSet<&String> = order.iter().filter(has_many_alike).copied().collect();
+        let ended: BTreeSet<String> =
+            self.episodes.values().filter(|e| e.ended.is_some()).map(|e| e.alert.id.clone()).collect();
         let mut mains: Vec<&String> = Vec::new();
         let mut parents: Vec<(String, Option<String>)> = Vec::new();
         for fingerprint in order {
@@ -187,10 +189,15 @@ impl AlertBook {
                 let are_many = || main.is_alike(e) && alike.contains(*name) && alike.contains(fingerprint);
                 main.plan == e.plan && (main.explains(e, &watches[e.plan].plan) || are_many())
             });
-            parents.push((fingerprint.clone(), main.map(|main| self.episodes[*main].alert.id.clone())));
-            if main.is_none() {
+            let parent = match main {
+                Some(main) => Some(self.episodes[*main].alert.id.clone()),
+                // What explained it ended first: that is no news.
+                None => e.alert.parent.clone().filter(|parent| ended.contains(parent)),
+            };
+            if parent.is_none() {
                 mains.push(fingerprint);
             }
+            parents.push((fingerprint.clone(), parent));
         }
         for (fingerprint, parent) in parents {
             if let Some(episode) = self.episodes.get_mut(&fingerprint) {

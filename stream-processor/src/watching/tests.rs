@@ -124,6 +124,25 @@ fn what_late_events_explain_is_taken_back() {
 }
 
 #[test]
+fn what_an_ended_alert_explained_is_no_news() {
+    let mut shop = Shop::new("measure=orders, method=zscore, direction=down, rollups=no");
+    let down: Vec<_> = shop.usual().into_iter().map(|(country, device, _)| (country, device, 0)).collect();
+    let news = shop.news(&down);
+    let told: Vec<_> = news.iter().filter(|u| u.alert.state == AlertState::Firing).collect();
+    assert_eq!((told.len(), news.len()), (1, 4), "four series at once are one thing: {news:#?}");
+    let main = told[0].alert.clone();
+    let is_main = |country: &str, device: &str| {
+        main.group["country"].as_deref() == Some(country) && main.group["device"].as_deref() == Some(device)
+    };
+    for minute in 0..5 {
+        let usual = shop.usual().into_iter();
+        let half: Vec<_> = usual.map(|(c, d, n)| (c, d, if is_main(c, d) { n } else { 0 })).collect();
+        let news = shop.news(&half);
+        assert!(news.iter().all(|u| u.alert.id == main.id), "minute {minute}: {news:#?}");
+    }
+}
+
+#[test]
 fn a_series_that_flaps_is_one_alert() {
     let mut shop = Shop::new("measure=orders, method=zscore, direction=down, rollups=no, group.device=app");
     let mut ids = std::collections::BTreeSet::new();

@@ -95,6 +95,12 @@ impl Horizons {
         Self { list, levels, lane }
     }
 
+    /// Which of them is about an hour long.
+    pub(crate) fn about_an_hour(&self) -> usize {
+        let hour = self.list.iter().position(|horizon| horizon.minutes >= 60.0);
+        hour.unwrap_or(self.list.len() - 1)
+    }
+
     /// Cells of a lane.
     pub(crate) fn lane(&self) -> usize {
         self.lane

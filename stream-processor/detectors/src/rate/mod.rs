@@ -8,6 +8,7 @@
 //! Invariants: a window is judged by what was learnt before it; observed and expected go into the same sums or none does;
 //! only an unusual number outside suppression becomes a finding, but every unusual number stops learning.
 
+mod clumps;
 mod dispersion;
 mod horizons;
 mod hourly;

@@ -23,6 +23,8 @@ pub(crate) struct Layout {
     /// Of each value column: which of the histories is its, for those below a line.
     pub(crate) histories: Vec<Option<usize>>,
     pub(crate) history_count: usize,
+    /// How many spans there are.
+    pub(crate) horizons: usize,
 }
 
 impl Layout {
@@ -37,6 +39,7 @@ impl Layout {
             quotients: 0,
             histories: vec![None; value_columns],
             history_count: 0,
+            horizons: horizons.list.len(),
         };
         for metric in metrics {
             layout.lanes.push(layout.cells);
@@ -85,6 +88,8 @@ pub(crate) struct Stream {
     pub(crate) unit: Unit,
     /// As it is used: 1 for a count.
     pub(crate) size: f32,
+    /// What comes at once in about an hour: an amount, or events that come together.
+    pub(crate) lump: f32,
     /// Expected above the line, and what is below it: what a quotient is shown by.
     pub(crate) shown: (f32, f32),
     /// Squares of errors of a mean, and what they are by.
@@ -96,6 +101,8 @@ pub(crate) struct Stream {
 pub(crate) struct Node {
     /// The window that it came in, and the one in which its long sums began anew.
     pub(crate) born: u32,
+    /// Which columns it rolls up: nodes of one kind scatter alike.
+    pub(crate) kind: u16,
     pub(crate) restarted: u32,
     pub(crate) freeze: Freeze,
     /// 0: the level of the last hour is learnt; 1: for hours it was not.
@@ -128,7 +135,7 @@ pub(crate) struct Leaf {
 }
 
 impl Node {
-    pub(crate) fn new(layout: &Layout, horizons: usize, window: u32, is_leaf: bool, money_columns: usize) -> Self {
+    pub(crate) fn new(layout: &Layout, window: u32, kind: u16, is_leaf: bool, money_columns: usize) -> Self {
         let metrics = layout.place.len();
         let value_columns = layout.histories.len();
         let leaf = || Leaf {
@@ -140,6 +147,7 @@ impl Node {
         };
         Self {
             born: window,
+            kind,
             restarted: window,
             freeze: Freeze::default(),
             unlearnt: 0.0,
@@ -147,8 +155,8 @@ impl Node {
             promotions: 0,
             promoted_until: 0,
             cells: vec![0.0; layout.cells].into(),
-            streams: vec![Stream { size: 1.0, concentration: 1.0, ..Stream::default() }; metrics].into(),
-            dispersions: vec![Dispersion::default(); metrics * horizons].into(),
+            streams: vec![Stream { size: 1.0, lump: 1.0, concentration: 1.0, ..Stream::default() }; metrics].into(),
+            dispersions: vec![Dispersion::default(); metrics * layout.horizons].into(),
             money: vec![0.0; money_columns].into(),
             leaf: is_leaf.then(|| Box::new(leaf())),
         }

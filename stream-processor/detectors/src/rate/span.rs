@@ -1,6 +1,6 @@
 //! One test: what a number should be over a horizon, and how unusual a value of it is.
 
-use super::tail::{deviance, log10_chance};
+use super::tail::{deviance, log10_chance, normal_of_t};
 
 /// How a number scatters about its expectation.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,7 @@ pub(crate) enum Law {
     /// Events out of others: variance `part m + a m²`; `part` is below 1 when those out of whom they come are counted.
     Share { part: f64, a: f64 },
     /// A sum of amounts whose number is known: variance of its logarithm `own + more`, `own` that of the amounts.
-    Amount { own: f64, more: f64 },
+    Amount { own: f64, more: f64, degrees: f64 },
 }
 
 /// What is tolerated, as factors of the expectation.
@@ -73,7 +73,9 @@ impl Span {
                 let m = m.max(LEAST);
                 deviance(x, m, (part - 1.0) / m + a)
             }
-            Law::Amount { own, more } => ((x / m).max(1e-3).ln() + own / 2.0) / (own + more).sqrt(),
+            Law::Amount { own, more, degrees } => {
+                normal_of_t(((x / m).max(1e-3).ln() + own / 2.0) / (own + more).sqrt(), degrees)
+            }
         }
     }
 
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn at_its_bounds_a_value_is_as_unusual_as_asked() {
         let laws = [Law::Sum { size: 1.0, a: 0.01 }, Law::Sum { size: 70.0, a: 0.1 }, Law::Share { part: 0.4, a: 0.0 }];
-        for law in laws.into_iter().chain([Law::Amount { own: 0.01, more: 0.002 }]) {
+        for law in laws.into_iter().chain([Law::Amount { own: 0.01, more: 0.002, degrees: 60.0 }]) {
             let span = Span { law, expected: 900.0, or_expected: None, tolerance: Tolerance::NONE, up_from: 0.0 };
             let (lower, upper) = span.bounds(3.0);
             assert!((span.z(lower) + 3.0).abs() < 1e-6 && (span.z(upper) - 3.0).abs() < 1e-6, "{law:?}");

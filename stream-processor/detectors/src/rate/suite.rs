@@ -1,9 +1,10 @@
 //! A window's way: expected of every series, added up in roll-ups, judged, told, learnt.
 
+use super::clumps::Clumps;
 use super::dispersion::Unit;
 use super::horizons::{Horizon, Horizons, Place};
 use super::lag::{LAG_MAX, Lag};
-use super::node::{Layout, Node};
+use super::node::{Layout, Node, Stream};
 use super::pace::Pace;
 use super::profile::Civil;
 use super::span::{Law, Span, Tolerance, score};
@@ -89,6 +90,9 @@ pub struct RateSuite {
     parts: Vec<(f32, f32)>,
     /// Of each metric, what a unit of money is for all series together.
     units: Vec<Unit>,
+    /// Kinds of nodes, as which group columns they roll up, and how their events come together.
+    kinds: Vec<Vec<bool>>,
+    clumps: Clumps,
     /// Whether all of a column were whole numbers so far.
     is_count: Vec<bool>,
     /// Whether among them were single events of a column.
@@ -150,7 +154,7 @@ const STALE_IN_HOUR: f32 = 0.45;
 const ASSUMED: [f32; 7] = [0.02, 0.015, 0.012, 0.01, 0.008, 0.006, 0.004];
 const ASSUMED_RATE: f32 = 0.002;
 /// Events that are too few to be too many.
-const UP_FROM: f64 = 4.0;
+const UP_FROM: f64 = 6.0;
 /// Amounts, about, that are too few to be too much: a single one may be large.
 const UP_FROM_AMOUNTS: f64 = 12.0;
 /// What is too little of a count in a promotion, and how far off a quotient may be.
@@ -165,6 +169,8 @@ const FELT: f64 = 0.05;
 /// How far series scatter together rather than each alone, as a share: what the excess of a roll-up does not lose when
 /// it is spread over many.
 const TOGETHER: f64 = 0.05;
+/// Degrees of freedom that an amount is worth: single ones are far larger than usual now and then.
+const AMOUNT_DEGREES: f64 = 1.0;
 /// Amounts that a mean is of at least.
 const AMOUNTS_LEAST: f64 = 3.0;
 /// Variance of the logarithm of an amount to start from, and in how many windows' weight.
@@ -225,6 +231,8 @@ impl RateSuite {
             pooled: vec![(0.0, 0.0); metrics.len()],
             parts: vec![(0.0, 0.0); metrics.len() * horizons.list.len()],
             units: vec![Unit::default(); metrics.len()],
+            kinds: Vec::new(),
+            clumps: Clumps::default(),
             is_count: vec![true; value_columns],
             are_single: vec![false; value_columns],
             window: 0,
@@ -318,7 +326,7 @@ impl RateSuite {
         let promotions = if window < node.promoted_until { i32::from(node.promotions) } else { 0 };
         match formula {
             Formula::Sum(column) => {
-                let size = f64::from(stream.size);
+                let size = self.size(node.kind, stream, metric, column, at);
                 if let Some(hour) = self.horizons.list.iter().position(|h| !h.is_short()).filter(|_| horizon.is_short())
                 {
                     // The level of the last hour is not what it was when it was learnt last.
@@ -329,12 +337,13 @@ impl RateSuite {
                 if !self.is_count[column] && !self.units[metric].is_known() {
                     return None;
                 }
-                span.up_from = if self.is_count[column] && size <= 1.0 { UP_FROM } else { UP_FROM_AMOUNTS * size };
+                let few = if self.is_count(stream, column) { UP_FROM } else { UP_FROM_AMOUNTS };
+                span.up_from = few * f64::from(stream.lump);
                 if horizon.is_short() {
                     let back = (horizon.windows - 1).min(window - node.born);
                     span.expected *= self.level_before(node, metric, window - back);
                 } else if horizon.minutes <= 60.0 && self.pace.fast.is_some() {
-                    span.or_expected = Some(expected * fast(stream, size));
+                    span.or_expected = Some(expected * fast(stream));
                 }
                 if promotions > 0 {
                     span.tolerance = Tolerance { down: PROMOTED_LEAST, up: f64::INFINITY };
@@ -356,10 +365,12 @@ impl RateSuite {
                 let lane = &node.cells[self.layout.lane(metric, 2)];
                 let squares = self.horizons.sum(lane, horizon, window);
                 let own = spread(stream) * squares / (expected * expected);
-                if squares <= 0.0 || expected * expected < AMOUNTS_LEAST * squares {
+                let size = self.clumps.size((&self.layout, node.kind, metric, at));
+                if squares <= 0.0 || expected * expected < AMOUNTS_LEAST * size * squares {
                     return None;
                 }
-                span.law = Law::Amount { own, more: a };
+                let degrees = AMOUNT_DEGREES * expected * expected / (squares * size);
+                span.law = Law::Amount { own: own * size, more: a, degrees };
                 span.up_from = 0.0;
                 if promotions > 0 {
                     let factor = PROMOTED_RATE.powi(promotions);
@@ -369,6 +380,20 @@ impl RateSuite {
             Formula::Level(_) => return None,
         }
         Some(span)
+    }
+
+    /// Whether a sum counts events.
+    fn is_count(&self, stream: &Stream, column: usize) -> bool {
+        self.is_count[column] && stream.size <= 1.0
+    }
+
+    /// What comes at once in a sum over a horizon: an amount of money, or events that come together.
+    #[inline]
+    fn size(&self, kind: u16, stream: &Stream, metric: usize, column: usize, at: usize) -> f64 {
+        match self.is_count(stream, column) {
+            true => self.clumps.size((&self.layout, kind, metric, at)),
+            false => f64::from(stream.size),
+        }
     }
 
     /// The level of the last hour before a window.
@@ -484,12 +509,20 @@ impl RateSuite {
     fn welcome(&mut self, series: NodeId) {
         self.kept.resize_with(self.nodes.len(), || None);
         let money = self.config.money.map_or(0, |_| self.config.detector.value_columns);
-        let new = |is_leaf| Node::new(&self.layout, self.horizons.list.len(), self.window, is_leaf, money);
-        self.kept[series as usize] = Some(Box::new(new(true)));
+        let (layout, window, kinds) = (&self.layout, self.window, &mut self.kinds);
+        let mut new = |node: NodeId, is_leaf| {
+            let rolled_up: Vec<bool> = self.nodes.group(node).iter().map(|member| *member == Member::All).collect();
+            let kind = kinds.iter().position(|kind| *kind == rolled_up).unwrap_or_else(|| {
+                kinds.push(rolled_up);
+                kinds.len() - 1
+            });
+            self.clumps.welcome(layout, kind as u16);
+            Some(Box::new(Node::new(layout, window, kind as u16, is_leaf, money)))
+        };
+        self.kept[series as usize] = new(series, true);
         for parent in self.nodes.parents(series) {
-            let kept = &mut self.kept[*parent as usize];
-            if kept.is_none() {
-                *kept = Some(Box::new(new(false)));
+            if self.kept[*parent as usize].is_none() {
+                self.kept[*parent as usize] = new(*parent, false);
             }
         }
     }
@@ -525,9 +558,10 @@ impl RateSuite {
                     Formula::Sum(column) => {
                         let shape = leaf.profiles[place[metric]].shape(at, self.pace.hour_windows);
                         let local = f64::from(leaf.local[column]).max(0.0);
-                        let size = f64::from(node.streams[metric].size);
+                        let Stream { size, lump, .. } = node.streams[metric];
+                        let (size, lump) = (f64::from(size), f64::from(lump));
                         let unknown = 1.0 - shape.known;
-                        let last = COLD * COLD + size / (local + size) + f64::from(leaf.stale * leaf.stale);
+                        let last = COLD * COLD + lump / (local + lump) + f64::from(leaf.stale * leaf.stale);
                         let week = shape.known * shape.unsure;
                         now.observed = values[column];
                         now.expected = shape.known * shape.expected + unknown * local / local_weight;
@@ -655,9 +689,10 @@ impl RateSuite {
         self.horizons.push(&mut node.cells[lane(0)], place, now.observed as f32, is_kept);
         self.horizons.push(&mut node.cells[lane(1)], place, now.expected as f32, is_kept);
         match self.config.detector.metrics[metric].formula {
-            Formula::Sum(_) => {
+            Formula::Sum(column) => {
+                stream.lump = self.size(node.kind, stream, metric, column, self.horizons.about_an_hour()) as f32;
                 let level = match self.pace.fast {
-                    Some(_) => fast(stream, stream.size.into()),
+                    Some(_) => fast(stream),
                     None => 1.0,
                 };
                 node.cells[lane(2).start + window as usize % super::horizons::SINGLE] = level as f32;
@@ -731,12 +766,16 @@ impl RateSuite {
                 if horizon.is_short() { 1.0 } else { self.horizons.step(horizon) as f32 / horizon.windows as f32 };
             let keep = self.pace.dispersion[at];
             let m = span.expected;
-            let dispersion = &mut node.dispersions[metric * count + at];
             let off = (observed - m) * (observed - m);
+            let dispersion = &mut node.dispersions[metric * count + at];
             match span.law {
                 Law::Sum { size, .. } => {
-                    let m_square = m * m * f64::from(node.streams[metric].concentration);
-                    dispersion.learn(off, size * m, m_square, ASSUMED[at], share, keep)
+                    let stream = &node.streams[metric];
+                    let m_square = m * m * f64::from(stream.concentration);
+                    dispersion.learn(off, size * m, m_square, ASSUMED[at], share, keep);
+                    if matches!(formula, Formula::Sum(column) if self.is_count(stream, column)) && m > 0.0 {
+                        self.clumps.learn((&self.layout, node.kind, metric, at), observed, m, share.into());
+                    }
                 }
                 Law::Share { part, .. } => {
                     dispersion.learn(off, part * m, m * m, ASSUMED_RATE, share, keep);
@@ -754,15 +793,19 @@ impl RateSuite {
                 Law::Amount { own, .. } => {
                     let off = (observed / m).max(1e-3).ln() + own / 2.0;
                     dispersion.learn(off * off, own, 1.0, ASSUMED_RATE, share, keep);
+                    // So many amounts there were, each of variance 1, had they come alone.
+                    let which = (&self.layout, node.kind, metric, at);
+                    let amounts = self.clumps.size(which) / own;
+                    self.clumps.learn(which, amounts + off * amounts, amounts, share.into());
                 }
             }
         }
         let stream = &mut node.streams[metric];
         match formula {
             Formula::Sum(column) => {
-                let size = f64::from(stream.size);
+                let size = f64::from(stream.lump);
                 if node.leaf.is_some() {
-                    let m = now.expected * fast(stream, size);
+                    let m = now.expected * fast(stream);
                     stream.unit.learn(now.observed, m, size, self.pace.amounts);
                     let unit = &mut self.units[metric];
                     unit.learn(now.observed, m, size, 1.0 - 1e-5);
@@ -771,7 +814,7 @@ impl RateSuite {
                     stream.size = if is_sure { 1.0 } else { stream.unit.size(is_count, unit.own_size()) as f32 };
                 }
                 if let Some(keep) = self.pace.fast {
-                    let m = now.expected * fast(stream, size);
+                    let m = now.expected * fast(stream);
                     let far = far_of(m, size, 0.03) + 2.0 * size;
                     let x = now.observed.max(m - far).min(m + far);
                     stream.fast = (stream.fast.0 * keep + x as f32, stream.fast.1 * keep + now.expected as f32);
@@ -829,10 +872,10 @@ impl RateSuite {
             match self.config.detector.metrics[metric].formula {
                 Formula::Sum(_) => {
                     let stream = &node.streams[metric];
-                    let size = f64::from(stream.size);
+                    let size = f64::from(stream.lump);
                     let profile = &mut leaf.profiles[place[metric]];
                     let shape = profile.shape(at, self.pace.hour_windows);
-                    let m = expected * fast(stream, size);
+                    let m = expected * fast(stream);
                     let far = if is_frozen { FAR_IN_FREEZE * m } else { far_of(m, size, 0.1) + 2.0 * size };
                     if is_warm && (!is_frozen || shape.known > 0.0) {
                         let x = now.observed.max(m - far).min(m + far).max(0.0);
@@ -866,6 +909,7 @@ impl RateSuite {
         for pooled in &mut self.pooled {
             *pooled = (pooled.0 * self.pace.quotient, pooled.1 * self.pace.quotient);
         }
+        self.clumps.settle(self.pace.quotient);
         live.candidates
             .sort_by(|a, b| b.score.total_cmp(&a.score).then(a.node.cmp(&b.node)).then(a.metric.cmp(&b.metric)));
         for candidate in &live.candidates {
@@ -1038,8 +1082,8 @@ fn columns(formula: Formula) -> (usize, usize) {
 
 /// How much more there is than the profile says, in the last hour.
 #[inline]
-fn fast(stream: &super::node::Stream, size: f64) -> f64 {
-    let prior = FAST_PRIOR * size;
+fn fast(stream: &Stream) -> f64 {
+    let prior = FAST_PRIOR * f64::from(stream.lump);
     (f64::from(stream.fast.0) + prior) / (f64::from(stream.fast.1) + prior)
 }
 

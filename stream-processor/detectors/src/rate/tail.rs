@@ -21,6 +21,13 @@ pub(crate) fn deviance(x: f64, m: f64, a: f64) -> f64 {
     (2.0 * (own - other)).max(0.0).sqrt().copysign(x - m)
 }
 
+/// The standard normal value that is as unusual as `t` of a t distribution (D. Wallace, Bounds on normal approximations to
+/// Student's and the chi-square distributions, Annals of Mathematical Statistics 30, 1959).
+pub(crate) fn normal_of_t(t: f64, degrees: f64) -> f64 {
+    let scale = (8.0 * degrees + 1.0) / (8.0 * degrees + 3.0);
+    (scale * (degrees * (t * t / degrees).ln_1p()).sqrt()).copysign(t)
+}
+
 /// log10 of the chance that a standard normal is further from 0 than `z`.
 pub(crate) fn log10_chance(z: f64) -> f64 {
     let z = z.abs();
@@ -45,7 +52,7 @@ pub(crate) fn z_of(log10_chance_wanted: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use statrs::distribution::{Binomial, DiscreteCDF, NegativeBinomial, Poisson};
+    use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, NegativeBinomial, Poisson, StudentsT};
 
     /// z of the exact chance of `x` or further out, half of `x` itself counted.
     fn exact(law: &impl DiscreteCDF<u64, f64>, x: u64, m: f64) -> f64 {
@@ -81,6 +88,18 @@ mod tests {
             let z = deviance(x as f64, 39.6, -1.0 / 60.0);
             let exact = exact(&binomial, x, 39.6);
             assert!((z - exact).abs() < 0.45, "binomial {x}: {z} for {exact}");
+        }
+    }
+
+    #[test]
+    fn a_t_value_is_as_unusual_as_its_normal_one() {
+        for degrees in [3.0, 8.0, 40.0] {
+            let law = StudentsT::new(0.0, 1.0, degrees).unwrap();
+            for t in [-6.0, -1.0, 0.5, 3.0, 9.0] {
+                let exact = z_of((2.0 * law.sf(f64::abs(t))).log10()).copysign(t);
+                let near = normal_of_t(t, degrees);
+                assert!((near - exact).abs() < 0.02 + 0.02 * exact.abs(), "{t} of {degrees}: {near} for {exact}");
+            }
         }
     }
 

@@ -142,6 +142,43 @@ fn two_weeks_from_an_empty_start_are_quiet() {
 }
 
 #[test]
+fn pages_that_one_visitor_turns_are_no_flood() {
+    // A visitor turns a page every half a minute, eight on average: by night ten of them are a crowd.
+    const PAGES: f64 = 8.0;
+    let mut random = ChaCha8Rng::seed_from_u64(3);
+    let shop = Shop::new(3, &[60.0, 25.0, 10.0, 4.0], 0.0);
+    let (mut here, mut frame) = (vec![0u64; 4], Frame::new(1, 1));
+    let mut suite = suite(1, 1, vec![metric("views", Formula::Sum(0))]);
+    let (calendar, mut findings, mut told, mut flood) = (Calendar::default(), Vec::new(), Vec::new(), None);
+    let (end, began) = (14 * DAY, 13 * DAY + 1_200);
+    for minute in 0..end {
+        frame.clear(millis(minute), millis(minute) + MINUTE);
+        for country in 0..4 {
+            let more = if country == 1 && minute >= began { 3.0 } else { 1.0 };
+            let come = Poisson::new(shop.rate(country, minute) * more / PAGES).unwrap().sample(&mut random) as u64;
+            here[country] += come;
+            let mut views = come;
+            for _ in 0..2 {
+                here[country] = Binomial::new(here[country], 1.0 - 1.0 / PAGES).unwrap().sample(&mut random);
+                views += here[country];
+            }
+            if views > 0 {
+                frame.push(&[Some(shop.countries[country].0.clone())], &[views as f64]);
+            }
+        }
+        suite.observe(&frame, &calendar, &mut findings);
+        for finding in findings.drain(..) {
+            match minute < began {
+                true => told.push((minute, finding)),
+                false => flood = flood.or(Some(minute - began)),
+            }
+        }
+    }
+    assert_eq!(told, []);
+    assert!(flood.is_some_and(|after| after < 15), "three times the visitors: {flood:?}");
+}
+
+#[test]
 fn what_is_plainly_wrong_is_told_within_two_windows_from_an_empty_start() {
     let mut tried = 0;
     for seed in 0..24 {
