@@ -144,6 +144,9 @@ pub trait Detector {
     /// The group of a node: a member for each group column.
     fn group(&self, node: NodeId) -> &[Member];
 
+    /// The roll-ups that cover all of a node, the narrowest first.
+    fn wider(&self, node: NodeId) -> Vec<NodeId>;
+
     /// How it is doing itself.
     fn health(&self) -> Health;
 }

@@ -111,6 +111,20 @@ impl Nodes {
         &self.slots[node as usize].parents
     }
 
+    /// The roll-ups that cover all of a group or roll-up, the narrowest first.
+    pub fn wider(&self, node: NodeId) -> Vec<NodeId> {
+        let (series, own) = (self.children(node).first().unwrap_or(&node), self.group(node));
+        let covers = |wide: &[Member]| wide.iter().zip(own).all(|(wide, own)| *wide == Member::All || wide == own);
+        let mut wider: Vec<NodeId> = self
+            .parents(*series)
+            .iter()
+            .copied()
+            .filter(|parent| *parent != node && covers(self.group(*parent)))
+            .collect();
+        wider.sort_by_key(|parent| self.group(*parent).iter().filter(|member| **member == Member::All).count());
+        wider
+    }
+
     /// Numbers given so far: every node is below. Some may be free.
     pub fn len(&self) -> usize {
         self.slots.len()
@@ -254,6 +268,8 @@ mod tests {
             [vec![fr_a, fr_b], vec![fr_a, de_a], vec![fr_a, fr_b, de_a]]
         );
         assert_eq!(nodes.group(parents[2]), [Member::All, Member::All]);
+        assert_eq!(nodes.wider(fr_a), parents);
+        assert_eq!((nodes.wider(parents[0]), nodes.wider(parents[2])), (vec![parents[2]], vec![]));
         let freed = nodes.forget_before(3);
         assert_eq!(freed.len(), 2, "FR/null, and the roll-up of null: {freed:?}");
         assert!(!nodes.is_used(fr_b) && nodes.is_used(de_a));

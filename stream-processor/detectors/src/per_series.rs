@@ -186,6 +186,10 @@ impl Detector for PerSeries {
             .collect()
     }
 
+    fn wider(&self, node: NodeId) -> Vec<NodeId> {
+        self.nodes.wider(node)
+    }
+
     fn group(&self, node: NodeId) -> &[Member] {
         self.nodes.group(node)
     }

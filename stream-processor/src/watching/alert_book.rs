@@ -97,7 +97,7 @@ impl AlertBook {
         origin: &dyn Fn(i64) -> Vec<OffsetSpan>,
     ) -> Vec<AlertUpdate> {
         let mut seen = BTreeSet::new();
-        for finding in found {
+        for finding in found.iter().chain(&storms(watches, found)) {
             let watch = &watches[finding.plan];
             let members = watch.detector.group(finding.node);
             let group = watch.plan.group_of(members);
@@ -435,6 +435,28 @@ impl Episode {
         let may_be_one = plan.are_related(self.metric, other.metric) || other.alert.score < self.alert.score * GRAVER;
         apart <= TOGETHER && may_be_one && (covers(&self.members, &other.members) || is_its_doing())
     }
+}
+
+/// The roll-ups that many findings are parts of and that were not told because their parts are louder: they say more.
+fn storms(watches: &[Watch], found: &[Found]) -> Vec<Found> {
+    let mut alike: BTreeMap<(usize, usize, bool), Vec<&Found>> = BTreeMap::new();
+    for finding in found {
+        let is_low = finding.reading.z_score < 0.0;
+        alike.entry((finding.plan, finding.metric, is_low)).or_default().push(finding);
+    }
+    let widest = |((plan, metric, is_low), parts): ((usize, usize, bool), Vec<&Found>)| {
+        let detector = &watches[plan].detector;
+        let mut covers: BTreeMap<NodeId, usize> = BTreeMap::new();
+        parts.iter().flat_map(|part| detector.wider(part.node)).for_each(|node| *covers.entry(node).or_default() += 1);
+        let (node, count) = covers.into_iter().max_by_key(|(_, count)| *count)?;
+        if count < MANY || parts.iter().any(|part| part.node == node) {
+            return None;
+        }
+        let reading = detector.standing(node, metric)?;
+        let is_alike = reading.unusual && (reading.z_score < 0.0) == is_low;
+        is_alike.then_some(Found { plan, node, metric, reading })
+    };
+    alike.into_iter().filter(|(_, parts)| parts.len() >= MANY).filter_map(widest).collect()
 }
 
 /// The severity that the line gives, one higher for a grave score or much money, one lower for little money.

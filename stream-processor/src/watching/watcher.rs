@@ -84,6 +84,10 @@ impl Detector for AnyDetector {
         self.inner().group(node)
     }
 
+    fn wider(&self, node: NodeId) -> Vec<NodeId> {
+        self.inner().wider(node)
+    }
+
     fn health(&self) -> Health {
         self.inner().health()
     }

@@ -34,14 +34,15 @@ impl Clump {
     }
 
     fn learn(&mut self, x: f64, m: f64, size: f64, share: f64) {
-        // A quotient scatters the more the less is expected, and the more of it is of other reasons.
-        let weight = share * m / (m + size) / (1.0 + m / (50.0 * size)).powi(2);
         let mut square = (x - m) * (x - m);
         if self.sums[0] > KNOWN {
             square = square.min(100.0 * (m + size) * size);
         }
-        let quotient = square / m;
-        let add = [weight, weight * m, weight * m * m, weight * quotient, weight * quotient * m];
+        // A quotient scatters the more the less is expected, m / (m + size), and the more of it is of other reasons.
+        let most = 50.0 * size;
+        let by_mean = share * most * most / ((m + size) * (m + most) * (m + most));
+        let (weight, weighted) = (by_mean * m, by_mean * square);
+        let add = [weight, weight * m, weight * m * m, weighted, weighted * m];
         self.sums.iter_mut().zip(add).for_each(|(sum, add)| *sum += add);
     }
 }
@@ -54,6 +55,8 @@ pub(crate) type Which<'a> = (&'a Layout, u16, usize, usize);
 pub(crate) struct Clumps {
     list: Vec<Clump>,
     sizes: Vec<f64>,
+    /// Of each metric and horizon, the largest size of any kind.
+    most: Vec<f64>,
 }
 
 impl Clumps {
@@ -67,6 +70,7 @@ impl Clumps {
         if self.list.len() < needed {
             self.list.resize(needed, Clump::default());
             self.sizes.resize(needed, 1.0);
+            self.most.resize(Self::at((layout, 1, 0, 0)), 1.0);
         }
     }
 
@@ -74,6 +78,12 @@ impl Clumps {
     #[inline]
     pub(crate) fn size(&self, which: Which<'_>) -> f64 {
         self.sizes[Self::at(which)]
+    }
+
+    /// Events that come together at the most: a visit that many series share as a rule may fall into one of them whole.
+    #[inline]
+    pub(crate) fn most(&self, layout: &Layout, metric: usize, horizon: usize) -> f64 {
+        self.most[Self::at((layout, 0, metric, horizon))]
     }
 
     /// Learns a sum `x` where `m` was expected; `share` of an independent sum it is.
@@ -88,6 +98,10 @@ impl Clumps {
         for (clump, size) in self.list.iter_mut().zip(&mut self.sizes) {
             clump.sums.iter_mut().for_each(|sum| *sum *= keep);
             *size = clump.size();
+        }
+        self.most.fill(1.0);
+        for kind in self.sizes.chunks(self.most.len().max(1)) {
+            self.most.iter_mut().zip(kind).for_each(|(most, size)| *most = most.max(*size));
         }
     }
 }

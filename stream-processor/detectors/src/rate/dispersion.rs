@@ -2,8 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Independent sums that the assumption to start from counts as.
-const PRIOR: f32 = 10.0;
+/// The excess to start from, and as how many independent sums it counts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Assumed {
+    pub(crate) excess: f32,
+    pub(crate) sums: f32,
+}
+
+impl Assumed {
+    /// Of ten sums.
+    pub(crate) fn lightly(excess: f32) -> Self {
+        Self { excess, sums: 10.0 }
+    }
+
+    /// Of a day of sums over so many minutes: what goes astray slowly is not to be taken for scatter in a new shop.
+    pub(crate) fn for_a_day(excess: f32, minutes: f64) -> Self {
+        Self { excess, sums: (1440.0 / minutes).max(10.0) as f32 }
+    }
+}
 
 /// The excess `a` of a variance `p m + a m²` of sums over one horizon, by moments: mean of `(x-m)² - p m` by mean of `m²`.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -17,18 +33,26 @@ pub(crate) struct Dispersion {
 impl Dispersion {
     /// The excess, and more of it the less is known. `assumed` is where it starts.
     #[inline]
-    pub(crate) fn excess(&self, assumed: f32) -> f64 {
+    pub(crate) fn excess(&self, assumed: Assumed) -> f64 {
         let learnt = if self.square > 0.0 { (self.excess / self.square).max(0.0) } else { 0.0 };
-        let all = self.count + PRIOR;
-        let mean = (learnt * self.count + assumed * PRIOR) / all;
+        let all = self.count + assumed.sums;
+        let mean = (learnt * self.count + assumed.excess * assumed.sums) / all;
         f64::from(mean * (1.0 + 1.0 / all.sqrt()))
     }
 
     /// Learns a sum: `square` of its error and `explained` by counting. `share` of an independent sum it is, `keep` what
-    /// it leaves of the memory. A larger error than 5 standard deviations counts as one of that.
+    /// it leaves of the memory. A larger error than 4 standard deviations counts as one of that.
     #[inline]
-    pub(crate) fn learn(&mut self, square: f64, explained: f64, m_square: f64, assumed: f32, share: f32, keep: f32) {
-        let most = 25.0 * (explained + self.excess(assumed) * m_square);
+    pub(crate) fn learn(
+        &mut self,
+        square: f64,
+        explained: f64,
+        m_square: f64,
+        assumed: Assumed,
+        share: f32,
+        keep: f32,
+    ) {
+        let most = 16.0 * (explained + self.excess(assumed) * m_square);
         self.excess = self.excess * keep + (square.min(most) - explained) as f32 * share;
         self.square = self.square * keep + m_square as f32 * share;
         self.count = self.count * keep + share;

@@ -105,6 +105,8 @@ pub(crate) struct Node {
     pub(crate) kind: u16,
     pub(crate) restarted: u32,
     pub(crate) freeze: Freeze,
+    /// The same, only because of a sum: while a rate or a mean is unusual, what there is of everything is as before.
+    pub(crate) sums_freeze: Freeze,
     /// 0: the level of the last hour is learnt; 1: for hours it was not.
     pub(crate) unlearnt: f32,
     /// Of a series only.
@@ -150,6 +152,7 @@ impl Node {
             kind,
             restarted: window,
             freeze: Freeze::default(),
+            sums_freeze: Freeze::default(),
             unlearnt: 0.0,
             stamp: Stamp::default(),
             promotions: 0,

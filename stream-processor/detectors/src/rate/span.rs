@@ -5,8 +5,8 @@ use super::tail::{deviance, log10_chance, normal_of_t};
 /// How a number scatters about its expectation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Law {
-    /// A sum of amounts of about `size` (1 for a count): variance `size m + a m²`.
-    Sum { size: f64, a: f64 },
+    /// A sum of amounts of about `size` (1 for a count): variance `size m + a m²`; above the mean of `size_up`.
+    Sum { size: f64, size_up: f64, a: f64 },
     /// Events out of others: variance `part m + a m²`; `part` is below 1 when those out of whom they come are counted.
     Share { part: f64, a: f64 },
     /// A sum of amounts whose number is known: variance of its logarithm `own + more`, `own` that of the amounts.
@@ -68,7 +68,10 @@ impl Span {
             return 0.0;
         };
         match self.law {
-            Law::Sum { size, a } => deviance(x / size, (m / size).max(LEAST), a),
+            Law::Sum { size, size_up, a } => {
+                let size = if x > m { size_up } else { size };
+                deviance(x / size, (m / size).max(LEAST), a)
+            }
             Law::Share { part, a } => {
                 let m = m.max(LEAST);
                 deviance(x, m, (part - 1.0) / m + a)
@@ -83,7 +86,7 @@ impl Span {
     #[inline]
     pub(crate) fn is_near(&self, x: f64, limit: f64) -> bool {
         let (size, part, a) = match self.law {
-            Law::Sum { size, a } => (size, 1.0, a),
+            Law::Sum { size, a, .. } => (size, 1.0, a),
             Law::Share { part, a } => (1.0, part, a),
             Law::Amount { .. } => return false,
         };
@@ -134,7 +137,11 @@ mod tests {
 
     #[test]
     fn at_its_bounds_a_value_is_as_unusual_as_asked() {
-        let laws = [Law::Sum { size: 1.0, a: 0.01 }, Law::Sum { size: 70.0, a: 0.1 }, Law::Share { part: 0.4, a: 0.0 }];
+        let laws = [
+            Law::Sum { size: 1.0, size_up: 1.0, a: 0.01 },
+            Law::Sum { size: 70.0, size_up: 90.0, a: 0.1 },
+            Law::Share { part: 0.4, a: 0.0 },
+        ];
         for law in laws.into_iter().chain([Law::Amount { own: 0.01, more: 0.002, degrees: 60.0 }]) {
             let span = Span { law, expected: 900.0, or_expected: None, tolerance: Tolerance::NONE, up_from: 0.0 };
             let (lower, upper) = span.bounds(3.0);

@@ -1,7 +1,7 @@
 //! A window's way: expected of every series, added up in roll-ups, judged, told, learnt.
 
 use super::clumps::Clumps;
-use super::dispersion::Unit;
+use super::dispersion::{Assumed, Unit};
 use super::horizons::{Horizon, Horizons, Place};
 use super::lag::{LAG_MAX, Lag};
 use super::node::{Layout, Node, Stream};
@@ -186,6 +186,8 @@ const MEAN_UNSURE_MOST: f64 = 0.15;
 const FIRST_AMOUNTS: f64 = 0.25;
 /// Windows that may be missing between two.
 const GAP_MAX: i64 = 60;
+/// Hours in which a series is young: each hour of day was seen three times.
+const YOUNG_HOURS: f32 = 72.0;
 /// Days after which a group that is not seen is forgotten.
 const FORGET_DAYS: i64 = 35;
 
@@ -313,11 +315,11 @@ impl RateSuite {
         let unsure = f64::from(if horizon.is_short() { stream.unsure } else { 2.0 * stream.unsure_long });
         let count = self.horizons.list.len();
         let formula = self.config.detector.metrics[metric].formula;
-        let assumed = if matches!(formula, Formula::Sum(_)) { ASSUMED[at] } else { ASSUMED_RATE };
+        let assumed = assumed(formula, horizon, at);
         let spread_out = f64::from(stream.concentration);
         let mut a = node.dispersions[metric * count + at].excess(assumed) * spread_out + unsure * unsure;
         let mut span = Span {
-            law: Law::Sum { size: 1.0, a },
+            law: Law::Sum { size: 1.0, size_up: 1.0, a },
             expected,
             or_expected: None,
             tolerance: Tolerance::NONE,
@@ -330,10 +332,14 @@ impl RateSuite {
                 if let Some(hour) = self.horizons.list.iter().position(|h| !h.is_short()).filter(|_| horizon.is_short())
                 {
                     // The level of the last hour is not what it was when it was learnt last.
-                    let without = node.dispersions[metric * count + hour].excess(ASSUMED[hour]);
+                    let without = node.dispersions[metric * count + hour].excess(Assumed::lightly(ASSUMED[hour]));
                     a += f64::from(node.unlearnt * node.unlearnt) * without * spread_out;
                 }
-                span.law = Law::Sum { size, a };
+                let size_up = match self.is_count(stream, column) {
+                    true => self.clumps.most(&self.layout, metric, at),
+                    false => size,
+                };
+                span.law = Law::Sum { size, size_up, a };
                 if !self.is_count[column] && !self.units[metric].is_known() {
                     return None;
                 }
@@ -645,8 +651,8 @@ impl RateSuite {
                 live.candidates.extend(self.judge(id, node, metric, &place));
             }
         }
-        if live.candidates.len() > first {
-            self.freeze(node, window);
+        for at in first..live.candidates.len() {
+            self.freeze(node, live.candidates[at].metric, window);
         }
         let is_frozen = node.freeze.holds(window);
         let keep = self.pace.fast.unwrap_or(0.0);
@@ -764,7 +770,7 @@ impl RateSuite {
             let Some((span, observed)) = self.span(node, metric, horizon, at, window) else { continue };
             let share =
                 if horizon.is_short() { 1.0 } else { self.horizons.step(horizon) as f32 / horizon.windows as f32 };
-            let keep = self.pace.dispersion[at];
+            let (keep, assumed) = (self.pace.dispersion[at], assumed(formula, horizon, at));
             let m = span.expected;
             let off = (observed - m) * (observed - m);
             let dispersion = &mut node.dispersions[metric * count + at];
@@ -772,13 +778,13 @@ impl RateSuite {
                 Law::Sum { size, .. } => {
                     let stream = &node.streams[metric];
                     let m_square = m * m * f64::from(stream.concentration);
-                    dispersion.learn(off, size * m, m_square, ASSUMED[at], share, keep);
+                    dispersion.learn(off, size * m, m_square, assumed, share, keep);
                     if matches!(formula, Formula::Sum(column) if self.is_count(stream, column)) && m > 0.0 {
                         self.clumps.learn((&self.layout, node.kind, metric, at), observed, m, share.into());
                     }
                 }
                 Law::Share { part, .. } => {
-                    dispersion.learn(off, part * m, m * m, ASSUMED_RATE, share, keep);
+                    dispersion.learn(off, part * m, m * m, assumed, share, keep);
                     if node.leaf.is_some() && m >= 0.5 {
                         // Of small expectations: in large ones other reasons for scatter are larger.
                         let weight = (1.0 / (1.0 + m / 50.0)) as f32;
@@ -792,7 +798,7 @@ impl RateSuite {
                 }
                 Law::Amount { own, .. } => {
                     let off = (observed / m).max(1e-3).ln() + own / 2.0;
-                    dispersion.learn(off * off, own, 1.0, ASSUMED_RATE, share, keep);
+                    dispersion.learn(off * off, own, 1.0, assumed, share, keep);
                     // So many amounts there were, each of variance 1, had they come alone.
                     let which = (&self.layout, node.kind, metric, at);
                     let amounts = self.clumps.size(which) / own;
@@ -842,6 +848,7 @@ impl RateSuite {
     ) {
         let window = self.window;
         let is_warm = node.is_warm(window);
+        let are_sums_frozen = node.sums_freeze.holds(window);
         let Some(leaf) = node.leaf.as_deref_mut() else { return };
         let place = &self.layout.place;
         for (metric, now) in now.iter().enumerate() {
@@ -856,7 +863,7 @@ impl RateSuite {
             let history = &leaf.histories[history * (LAG_MAX + 1)..][..LAG_MAX + 1];
             self.lags[metric].learn(now.observed, usual(numerator), history, usual(denominator), window);
         }
-        if is_frozen {
+        if are_sums_frozen {
             leaf.stale += STALE_IN_HOUR * self.pace.hours_in_window.min(1.0);
         } else {
             leaf.stale *= self.pace.local;
@@ -941,7 +948,7 @@ impl RateSuite {
     fn hold(&mut self, candidate: Candidate, window: u32) {
         let Candidate { node, metric, horizon, span, observed, .. } = candidate;
         let off = (observed - span.expected).abs();
-        self.hold_one(node, window);
+        self.hold_one(node, metric, window);
         let own = [node];
         let children = self.nodes.children(node).to_vec();
         let mut above: Vec<NodeId> = Vec::new();
@@ -952,19 +959,19 @@ impl RateSuite {
                 }
             }
             if *series != node {
-                self.hold_one(*series, window);
+                self.hold_one(*series, metric, window);
             }
         }
         for parent in above {
             if self.sums(parent, metric, horizon).is_some_and(|(_, expected)| off >= FELT * expected) {
-                self.hold_one(parent, window);
+                self.hold_one(parent, metric, window);
             }
         }
     }
 
-    fn hold_one(&mut self, node: NodeId, window: u32) {
+    fn hold_one(&mut self, node: NodeId, unusual: usize, window: u32) {
         let Some(mut kept) = self.kept[node as usize].take() else { return };
-        self.freeze(&mut kept, window);
+        self.freeze(&mut kept, unusual, window);
         if kept.restarted != window {
             kept.restarted = window;
             for (metric, watched) in self.config.detector.metrics.iter().enumerate() {
@@ -977,10 +984,14 @@ impl RateSuite {
         self.kept[node as usize] = Some(kept);
     }
 
-    /// Stops learning for a time; on the first day a short one, because all that is known is the last minutes.
-    fn freeze(&self, node: &mut Node, window: u32) {
-        let is_young = (window - node.born) as f32 * self.pace.hours_in_window < 24.0;
-        node.freeze.extend(window, self.pace.hour, if is_young { 1 } else { 4 });
+    /// Stops learning for a time; in the first days a short one, because little more than the last minutes is known.
+    fn freeze(&self, node: &mut Node, metric: usize, window: u32) {
+        let is_young = (window - node.born) as f32 * self.pace.hours_in_window < YOUNG_HOURS;
+        let hours_max = if is_young { 1 } else { 4 };
+        node.freeze.extend(window, self.pace.hour, hours_max);
+        if matches!(self.config.detector.metrics[metric].formula, Formula::Sum(_)) {
+            node.sums_freeze.extend(window, self.pace.hour, hours_max);
+        }
     }
 
     /// Begins all sums anew.
@@ -1044,6 +1055,10 @@ impl Detector for RateSuite {
         children.iter().filter_map(contribution).collect()
     }
 
+    fn wider(&self, node: NodeId) -> Vec<NodeId> {
+        self.nodes.wider(node)
+    }
+
     fn group(&self, node: NodeId) -> &[Member] {
         self.nodes.group(node)
     }
@@ -1077,6 +1092,16 @@ fn columns(formula: Formula) -> (usize, usize) {
         Formula::Sum(column) | Formula::Level(column) => (column, column),
         Formula::Ratio { numerator, denominator } => (numerator, denominator),
         Formula::Mean { amount, count } => (amount, count),
+    }
+}
+
+/// What scatter to start from.
+#[inline]
+fn assumed(formula: Formula, horizon: &Horizon, at: usize) -> Assumed {
+    match formula {
+        Formula::Sum(_) | Formula::Level(_) => Assumed::lightly(ASSUMED[at]),
+        Formula::Ratio { .. } => Assumed::for_a_day(ASSUMED_RATE, horizon.minutes),
+        Formula::Mean { .. } => Assumed::lightly(ASSUMED_RATE),
     }
 }
 
