@@ -50,7 +50,11 @@ impl AlertStory {
     }
 }
 
-fn surroundings(store: &dyn KpiStore, id: &str) -> Result<Option<AlertStory>, KpiStoreError> {
+/// The alert and what else the store knows of it; none when there is no such alert.
+///
+/// # Errors
+/// When the store does not answer.
+pub(crate) fn surroundings(store: &dyn KpiStore, id: &str) -> Result<Option<AlertStory>, KpiStoreError> {
     let Some(alert) = store.alert(id)? else { return Ok(None) };
     let time = |at: EventTime, by: i64| Some(EventTime::new(at.get().saturating_add(by)));
     let parent = match &alert.parent {

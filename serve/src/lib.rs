@@ -23,7 +23,7 @@ mod server;
 mod status;
 
 pub use alert_chart::{alert_charts, panes_of};
-pub use api::AlertBody;
+pub use api::{AlertBody, AlertDetailBody, alert_detail};
 pub use evidence::{AlertEvidence, ExampleEvent, NoEvidence};
 pub use model::{ColumnInfo, ColumnRole, ModelInfo};
 pub use quality_page::quality_page;

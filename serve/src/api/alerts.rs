@@ -8,7 +8,7 @@ use crate::{
     ExampleEvent,
     alert_advice::{evidence_sql, meaning, next_steps},
     alert_chart::{Chart, panes_of},
-    alert_story::AlertStory,
+    alert_story::{AlertStory, surroundings},
     formula::Formula,
     server::{Shared, now},
 };
@@ -137,7 +137,7 @@ pub(crate) struct PartBody {
 
 /// An alert with all that helps to understand it.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct AlertDetailBody {
+pub struct AlertDetailBody {
     #[serde(flatten)]
     alert: AlertBody,
     /// What to look at next, the likeliest first.
@@ -324,6 +324,17 @@ impl From<AlertStory> for AlertDetailBody {
             alert: story.alert.into(),
         }
     }
+}
+
+/// An alert as `/api/v1/alerts/{id}` shows it, from the store alone: without events. None when there is no such alert.
+///
+/// # Errors
+/// When the store does not answer.
+pub fn alert_detail(store: &dyn KpiStore, id: &str) -> Result<Option<AlertDetailBody>, KpiStoreError> {
+    let story = surroundings(store, id)?;
+    Ok(story.map(|story| {
+        AlertStory { events_note: Some("The lake was not asked: sluice is not running."), ..story }.into()
+    }))
 }
 
 /// Alerts, newest first.

@@ -12,11 +12,11 @@ mod status;
 mod summary;
 
 pub(crate) use alert_pages::{alert_html, alerts_html};
-pub use alerts::AlertBody;
 pub(crate) use alerts::{
     __path_acknowledge, __path_alert, __path_alerts, __path_chart, __path_end_snooze, __path_snooze, acknowledge,
     alert, alerts, chart, end_snooze, snooze,
 };
+pub use alerts::{AlertBody, AlertDetailBody, alert_detail};
 pub(crate) use error::{ApiError, ErrorBody, no_such_method, no_such_page};
 pub(crate) use health::{__path_healthz, __path_metrics, __path_readyz, healthz, metrics, readyz};
 pub(crate) use kpis::{__path_kpis, kpis};

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 use serde_json::Value;
 use sluice_events::{Alert, AlertState, EventTime};
-use sluice_serve::AlertBody;
+use sluice_serve::{AlertBody, alert_detail};
 use sluice_sinks::kpi_store::{self, AlertQuery, KpiStore, KpiStoreKind};
 use std::{io::Write, process::ExitCode, sync::Arc, time::Duration};
 
@@ -177,7 +177,9 @@ impl Alerts {
 
     fn get(&self, id: &str) -> Result<Option<Value>> {
         match self {
-            Self::Store(store) => Ok(store.alert(id)?.map(as_json)),
+            Self::Store(store) => {
+                Ok(alert_detail(&**store, id)?.map(|detail| serde_json::to_value(detail)).transpose()?)
+            }
             Self::Server(base) => answered(agent().get(format!("{base}/api/v1/alerts/{id}")).call()),
         }
     }

@@ -925,7 +925,10 @@ impl RateSuite {
             let children = self.nodes.children(node);
             let series = if children.is_empty() { &own[..] } else { children };
             let stamp = |series: &NodeId| self.kept[*series as usize].as_ref().map(|node| node.stamp);
-            let is_silent = series.iter().filter_map(stamp).any(|s| s.silences(window, self.pace.hour, score));
+            let is_silent = series.iter().filter_map(stamp).any(|stamp| {
+                let is_related = stamp.metric() == metric || self.are_related(stamp.metric(), metric);
+                stamp.silences(window, self.pace.hour, score, is_related)
+            });
             if !is_silent {
                 let kept = self.kept[node as usize].as_deref().expect("it was judged");
                 let mut reading = self.reading(kept, metric, horizon, &span, observed);
@@ -933,7 +936,7 @@ impl RateSuite {
                 findings.push(Finding { node, metric, reading });
                 for series in series {
                     if let Some(kept) = &mut self.kept[*series as usize] {
-                        kept.stamp = Stamp::new(window, score);
+                        kept.stamp = Stamp::new(window, score, metric);
                     }
                 }
             }
@@ -941,6 +944,12 @@ impl RateSuite {
         for at in 0..live.candidates.len() {
             self.hold(live.candidates[at], window);
         }
+    }
+
+    /// Whether two metrics are of a column both.
+    fn are_related(&self, one: usize, other: usize) -> bool {
+        let [one, other] = [one, other].map(|metric| columns(self.config.detector.metrics[metric].formula));
+        [one.0, one.1].iter().any(|column| [other.0, other.1].contains(column))
     }
 
     /// Stops the learning of a node that is unusual, of its series, and of roll-ups that feel it, and begins their long

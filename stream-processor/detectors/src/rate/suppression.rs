@@ -21,6 +21,7 @@ pub(crate) struct Candidate {
 pub(crate) struct Stamp {
     window: u32,
     score: f32,
+    metric: u16,
 }
 
 /// A score that no echo of an ordinary alarm has.
@@ -29,15 +30,23 @@ const LOUD: f32 = 12.0;
 const ECHO_HALF_LIFE: f32 = 1.0 / 12.0;
 
 impl Stamp {
-    pub(crate) fn new(window: u32, score: f64) -> Self {
-        Self { window, score: score as f32 }
+    pub(crate) fn new(window: u32, score: f64, metric: usize) -> Self {
+        Self { window, score: score as f32, metric: metric as u16 }
+    }
+
+    /// Which metric it was of.
+    pub(crate) fn metric(&self) -> usize {
+        self.metric.into()
     }
 
     /// Whether it silences a score: within an hour, of `hour` windows, only a louder one is told. Of a very loud alarm the
-    /// echoes die away: something else that is loud may follow it.
-    pub(crate) fn silences(&self, window: u32, hour: u32, score: f64) -> bool {
+    /// echoes die away: something else that is loud may follow it, at once where it is of other numbers.
+    pub(crate) fn silences(&self, window: u32, hour: u32, score: f64, is_related: bool) -> bool {
         let past = window - self.window;
-        let echo = self.score * (-(past as f32) / (hour as f32 * ECHO_HALF_LIFE)).exp2();
+        let echo = match is_related {
+            true => self.score * (-(past as f32) / (hour as f32 * ECHO_HALF_LIFE)).exp2(),
+            false => 0.0,
+        };
         self.score > 0.0 && past < hour && score as f32 <= echo.max(self.score.min(LOUD))
     }
 }
@@ -84,11 +93,22 @@ mod tests {
 
     #[test]
     fn only_a_louder_alarm_is_told_within_the_hour() {
-        let stamp = Stamp::new(10, 6.0);
-        assert!(stamp.silences(69, 60, 6.0) && !stamp.silences(69, 60, 6.1) && !stamp.silences(70, 60, 5.0));
-        assert!(!Stamp::default().silences(3, 60, 1.0));
-        let loud = Stamp::new(10, 160.0);
-        assert!(loud.silences(12, 60, 100.0) && loud.silences(25, 60, 19.0) && !loud.silences(25, 60, 40.0));
-        assert!(loud.silences(69, 60, 12.0) && !loud.silences(69, 60, 13.0), "echoes of nothing much stay silent");
+        let stamp = Stamp::new(10, 6.0, 0);
+        assert!(
+            stamp.silences(69, 60, 6.0, true)
+                && !stamp.silences(69, 60, 6.1, true)
+                && !stamp.silences(70, 60, 5.0, true)
+        );
+        assert!(!Stamp::default().silences(3, 60, 1.0, true));
+        let loud = Stamp::new(10, 160.0, 0);
+        assert!(
+            loud.silences(12, 60, 100.0, true)
+                && loud.silences(25, 60, 19.0, true)
+                && !loud.silences(25, 60, 40.0, true)
+        );
+        assert!(
+            loud.silences(69, 60, 12.0, true) && !loud.silences(69, 60, 13.0, true),
+            "echoes of nothing much stay silent"
+        );
     }
 }
