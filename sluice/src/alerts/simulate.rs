@@ -171,7 +171,14 @@ impl Episodes {
                     known.state = alert.state;
                 }
             }
-            Some(known) => *known = alert,
+            Some(known) => {
+                // What was told once has been heard of, also when something else explains it later.
+                let was_told = known.state != AlertState::Suppressed;
+                *known = alert;
+                if was_told && known.state == AlertState::Suppressed {
+                    known.state = AlertState::Firing;
+                }
+            }
             None => drop(self.alerts.insert(alert.id.clone(), alert)),
         }
     }

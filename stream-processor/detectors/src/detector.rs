@@ -144,6 +144,9 @@ pub trait Detector {
     /// The group of a node: a member for each group column.
     fn group(&self, node: NodeId) -> &[Member];
 
+    /// The same over a horizon of so many windows; none where it is not judged over one.
+    fn standing_over(&self, node: NodeId, metric: usize, horizon: u32) -> Option<Reading>;
+
     /// The roll-ups that cover all of a node, the narrowest first.
     fn wider(&self, node: NodeId) -> Vec<NodeId>;
 

@@ -186,6 +186,10 @@ impl Detector for PerSeries {
             .collect()
     }
 
+    fn standing_over(&self, node: NodeId, metric: usize, horizon: u32) -> Option<Reading> {
+        self.standing(node, metric).filter(|reading| reading.horizon == horizon)
+    }
+
     fn wider(&self, node: NodeId) -> Vec<NodeId> {
         self.nodes.wider(node)
     }

@@ -51,6 +51,9 @@ struct Episode {
     alert: Alert,
     weight: f64,
     horizon: u32,
+    /// Windows that the numbers of its course are over: those of the first reading.
+    course_horizon: u32,
+    course_millis: i64,
     usual_windows: u32,
     /// When it ended; none while it is open.
     ended: Option<i64>,
@@ -277,6 +280,8 @@ impl Episode {
             alert,
             weight: 1.0,
             horizon: 1,
+            course_horizon: found.reading.horizon,
+            course_millis: (i64::from(found.reading.horizon) * window.slide).max(window.end - window.start),
             usual_windows: 0,
             ended: None,
             told: None,
@@ -337,13 +342,19 @@ impl Episode {
     fn follow(&mut self, watch: &Watch, reading: &Reading, window: Judged) {
         let is_new = self.alert.trace.is_empty();
         self.alert.last_window = EventTime::new(window.start);
-        self.alert.trace.push(AlertPoint {
-            window: EventTime::new(window.start),
-            observed: reading.observed,
-            expected: reading.expected,
-            lower: reading.lower,
-            upper: reading.upper,
-        });
+        let of_course = match reading.horizon == self.course_horizon {
+            true => Some(*reading),
+            false => watch.detector.standing_over(self.node, self.metric, self.course_horizon),
+        };
+        if let Some(point) = of_course {
+            self.alert.trace.push(AlertPoint {
+                window: EventTime::new(window.start),
+                observed: point.observed,
+                expected: point.expected,
+                lower: point.lower,
+                upper: point.upper,
+            });
+        }
         if self.alert.trace.len() > TRACE_MAX {
             self.alert.trace.remove(0);
         }
@@ -373,6 +384,7 @@ impl Episode {
         if let Some(last) = self.alert.trace.last().filter(|_| resolution == Resolution::Recovered) {
             (self.alert.observed, self.alert.expected) = (last.observed, last.expected);
             (self.alert.lower, self.alert.upper) = (last.lower, last.upper);
+            self.alert.horizon_millis = self.course_millis;
         }
     }
 

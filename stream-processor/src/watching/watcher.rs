@@ -84,6 +84,10 @@ impl Detector for AnyDetector {
         self.inner().group(node)
     }
 
+    fn standing_over(&self, node: NodeId, metric: usize, horizon: u32) -> Option<Reading> {
+        self.inner().standing_over(node, metric, horizon)
+    }
+
     fn wider(&self, node: NodeId) -> Vec<NodeId> {
         self.inner().wider(node)
     }

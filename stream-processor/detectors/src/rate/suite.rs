@@ -1064,6 +1064,13 @@ impl Detector for RateSuite {
         children.iter().filter_map(contribution).collect()
     }
 
+    fn standing_over(&self, node: NodeId, metric: usize, horizon: u32) -> Option<Reading> {
+        let (kept, window) = (self.node(node)?, self.newest()?);
+        let at = self.horizons.list.iter().position(|known| known.windows == horizon)?;
+        let (span, observed) = self.span(kept, metric, &self.horizons.list[at], at, window)?;
+        Some(self.reading(kept, metric, at, &span, observed))
+    }
+
     fn wider(&self, node: NodeId) -> Vec<NodeId> {
         self.nodes.wider(node)
     }
