@@ -7,6 +7,7 @@ use crate::{
     detect_command::{self, DetectArgs},
     dlq::{self, DlqCommand},
     doctor,
+    gold_command::{self, GoldCommand},
     lake_command::{self, LakeCommand},
     load, models,
     produce::Source,
@@ -105,6 +106,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Gold: tables of business questions, as SQL files over the lake: list, show, run, graph.
+    #[command(subcommand)]
+    Gold(GoldCommand),
     /// Alerts: list, show, ack, snooze; simulate what would have fired.
     #[command(subcommand)]
     Alerts(AlertsCommand),
@@ -266,6 +270,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
             return Ok(verdict(doctor::run(config, json)?));
         }
         Command::Dlq(command) => return dlq::run(&config, command),
+        Command::Gold(command) => return gold_command::run(&config, command),
         Command::Alerts(command) => return alerts::run(&config, command, &tried),
         Command::Detect(args) => detect_command::run(&args)?,
         Command::Load { files, json } => load::run(&config, &files, json)?,

@@ -11,6 +11,7 @@ mod config;
 mod detect_command;
 mod dlq;
 mod doctor;
+mod gold_command;
 mod judged;
 mod known_times;
 mod lake_command;

@@ -24,8 +24,19 @@ pub(crate) struct ModelText {
 
 /// The texts of all live models, by name; a file of the user replaces the shipped one of the same name.
 pub(crate) fn texts(config: &Config) -> Result<Vec<ModelText>> {
+    let own = config.models.dir.join("live");
+    let is_default = config.models.dir.as_os_str() == "models";
+    if !is_default && !own.is_dir() {
+        return Err(WrongUse(format!("models.dir: there is no folder {}", own.display())).into());
+    }
+    walk_texts(Some(&SHIPPED), &own)
+}
+
+/// The texts of a folder that is shipped, and of the user's folder for the same, by name; a file of the user replaces the
+/// shipped one of the same name.
+pub(crate) fn walk_texts(shipped: Option<&Dir<'_>>, own: &Path) -> Result<Vec<ModelText>> {
     let mut texts = BTreeMap::new();
-    for file in SHIPPED.files() {
+    for file in shipped.into_iter().flat_map(Dir::files) {
         let (Some(name), Some(text)) = (file.path().file_stem().and_then(|s| s.to_str()), file.contents_utf8()) else {
             continue;
         };
@@ -33,13 +44,8 @@ pub(crate) fn texts(config: &Config) -> Result<Vec<ModelText>> {
             texts.insert(name.to_owned(), ModelText { name: name.to_owned(), text: text.to_owned(), file: None });
         }
     }
-    let own = config.models.dir.join("live");
-    let is_default = config.models.dir.as_os_str() == "models";
-    if !is_default && !own.is_dir() {
-        return Err(WrongUse(format!("models.dir: there is no folder {}", own.display())).into());
-    }
     if own.is_dir() {
-        let folder = std::fs::read_dir(&own).with_context(|| format!("read models folder {}", own.display()))?;
+        let folder = std::fs::read_dir(own).with_context(|| format!("read models folder {}", own.display()))?;
         for entry in folder {
             let path = entry.with_context(|| format!("read models folder {}", own.display()))?.path();
             if path.extension().is_some_and(|e| e == "sql") {

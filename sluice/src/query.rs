@@ -12,7 +12,7 @@ use datafusion::{
 };
 use sluice_sinks::lake::{Lake, SCHEMAS};
 use sluice_stream_processor::register_batch_functions;
-use std::{io::Write, sync::Arc};
+use std::{collections::BTreeMap, io::Write, sync::Arc};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,18 +27,29 @@ pub enum Format {
 
 /// A session that knows every table of the lake: `bronze.*`, `silver.*`, `live.*`, `gold.*`.
 pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<SessionContext> {
+    Ok(session_with_versions(config, runtime)?.0)
+}
+
+/// The same, and the Delta version of each table as the session sees it.
+pub(crate) fn session_with_versions(
+    config: &Config,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<(SessionContext, BTreeMap<String, i64>)> {
     let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
     // `FROM 'file.parquet'` reads a file.
     let context =
         SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
     register_batch_functions(&context);
     let catalog = context.catalog("datafusion").context("the session has a catalog")?;
+    let mut versions = BTreeMap::new();
     for (schema, bucket, below) in SCHEMAS {
         catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         for (name, table) in lake.existing(bucket, below)? {
             table.update_datafusion_session(&context.state())?;
             let provider = runtime.block_on(table.table_provider().build())?;
+            let version = table.version().unwrap_or_default() as i64;
             context.register_table(format!("{schema}.{name}"), Arc::new(provider))?;
+            versions.insert(format!("{schema}.{name}"), version);
         }
     }
     if let Ok(silver) = runtime.block_on(context.table("silver.events")) {
@@ -46,7 +57,9 @@ pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Res
         context.register_table("events", silver.clone().filter(not(col("is_late")))?.into_view())?;
         context.register_table("late_events", silver.filter(col("is_late"))?.into_view())?;
     }
-    Ok(context)
+    // What models of gold name.
+    runtime.block_on(sluice_gold::register_views(&context))?;
+    Ok((context, versions))
 }
 
 /// `sluice query`.

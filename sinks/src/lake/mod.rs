@@ -6,6 +6,7 @@ mod fault_point;
 mod location;
 mod maintain;
 mod parquet_layout;
+mod replace;
 mod sources;
 mod table;
 mod table_schema;

@@ -9,6 +9,7 @@ mod command_line;
 mod crash;
 mod dlq;
 mod engine;
+mod gold;
 mod json_topic;
 mod lake;
 mod live_run;

@@ -1,0 +1,152 @@
+//! Runs models, one after the other: each replaces its table as a whole, or leaves it as it is.
+
+use crate::{GoldModel, Outcome, Run, RunHistory, runs_schema};
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::{
+    dataframe::DataFrame,
+    error::DataFusionError,
+    prelude::{Expr, SessionContext, cast, ident},
+};
+use sluice_sinks::lake::{Bucket, Lake, LakeError, TableSpec};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// Why a model's table was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its SQL does not fit the tables, or fails on their rows.
+    #[error("{0}")]
+    Query(#[from] DataFusionError),
+    /// The lake could not be read or written.
+    #[error("{0}")]
+    Lake(#[from] LakeError),
+    /// The model before it failed.
+    #[error("it reads gold.{0}, which failed")]
+    Upstream(String),
+}
+
+/// Runs models in a session that knows the lake's tables and the views.
+pub struct Runner {
+    lake: Lake,
+    context: SessionContext,
+    runtime: tokio::runtime::Handle,
+    history: RunHistory,
+    /// Delta versions of the tables that are there.
+    versions: BTreeMap<String, i64>,
+    run_id: String,
+    failed: BTreeSet<String>,
+}
+
+impl Runner {
+    /// A run over the tables of these versions. Blocks: not for threads of the runtime.
+    ///
+    /// # Errors
+    /// When the history of runs cannot be read.
+    pub fn new(
+        lake: Lake,
+        context: SessionContext,
+        runtime: tokio::runtime::Handle,
+        versions: BTreeMap<String, i64>,
+        run_id: String,
+    ) -> Result<Self, RunError> {
+        let history = runtime.block_on(RunHistory::read(&context))?;
+        Ok(Self { lake, context, runtime, history, versions, run_id, failed: BTreeSet::new() })
+    }
+
+    /// The versions of what a model reads; a table that is not there is left out.
+    fn inputs(&self, model: &GoldModel) -> BTreeMap<String, i64> {
+        let version = |table: &String| Some((table.clone(), *self.versions.get(table)?));
+        model.reads.iter().filter_map(version).collect()
+    }
+
+    /// Whether the model's table is what a run would make of it.
+    pub fn is_current(&self, model: &GoldModel) -> bool {
+        let is_there = self.versions.contains_key(&format!("gold.{}", model.name));
+        is_there && self.history.is_current(&model.name, &model.fingerprint, &self.inputs(model))
+    }
+
+    /// Makes a model's table anew and notes how that went; `clock` gives milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the note itself cannot be written. A model that fails is a note, not an error.
+    pub fn run(&mut self, model: &GoldModel, clock: impl Fn() -> i64) -> Result<Run, RunError> {
+        let (started_at, inputs) = (clock(), self.inputs(model));
+        let made = match model.needs().find(|need| self.failed.contains(*need)) {
+            Some(need) => Err(RunError::Upstream(need.to_owned())),
+            None => self.replace(model),
+        };
+        let (outcome, rows, error) = match made {
+            Ok(rows) => (Outcome::Done, Some(rows), None),
+            Err(error) => {
+                self.failed.insert(model.name.clone());
+                (Outcome::Failed, None, Some(error.to_string()))
+            }
+        };
+        let run = Run {
+            run_id: self.run_id.clone(),
+            model: model.name.clone(),
+            fingerprint: model.fingerprint.clone(),
+            started_at,
+            ended_at: clock(),
+            outcome,
+            rows,
+            inputs,
+            error,
+        };
+        let mut runs = self.lake.table(runs_table())?;
+        runs.write(&run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?)?;
+        runs.commit()?;
+        Ok(run)
+    }
+
+    fn replace(&mut self, model: &GoldModel) -> Result<i64, RunError> {
+        let frame = self.runtime.block_on(async { storable(self.context.sql(&model.sql).await?) })?;
+        let (table, rows) = self.lake.replace(Bucket::Gold, &model.name, &format!("gold.{}", model.name), frame)?;
+        let name = format!("gold.{}", model.name);
+        table.update_datafusion_session(&self.context.state()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let provider = self.runtime.block_on(table.table_provider().build());
+        let provider = provider.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        self.context.deregister_table(&*name)?;
+        self.context.register_table(&*name, Arc::new(provider))?;
+        self.versions.insert(name, table.version().unwrap_or_default() as i64);
+        Ok(rows)
+    }
+}
+
+/// The history of runs: a row for each model that ran.
+fn runs_table() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Gold,
+        path: "runs".to_owned(),
+        name: "gold.runs".to_owned(),
+        schema: runs_schema(),
+        partition: None,
+        follows: true,
+    }
+}
+
+/// The same with columns of types that Delta has.
+fn storable(frame: DataFrame) -> Result<DataFrame, DataFusionError> {
+    let columns: Vec<Expr> = frame
+        .schema()
+        .fields()
+        .iter()
+        .map(|field| {
+            let column = ident(field.name());
+            let to = match field.data_type() {
+                DataType::UInt64 | DataType::UInt32 => DataType::Int64,
+                DataType::UInt16 | DataType::UInt8 => DataType::Int32,
+                DataType::Utf8View | DataType::LargeUtf8 | DataType::Null => DataType::Utf8,
+                DataType::Timestamp(unit, zone) if *unit != TimeUnit::Microsecond => {
+                    DataType::Timestamp(TimeUnit::Microsecond, zone.clone())
+                }
+                DataType::Date64 => DataType::Date32,
+                _ => return column,
+            };
+            cast(column, to).alias(field.name())
+        })
+        .collect();
+    frame.select(columns)
+}

@@ -1,0 +1,107 @@
+//! Views that models read: one look at what comes by file and by stream.
+
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use datafusion::{datasource::MemTable, error::Result, prelude::SessionContext};
+use std::sync::Arc;
+
+/// A view.
+pub struct View {
+    /// Its name in SQL.
+    pub name: &'static str,
+    /// The tables it is over.
+    pub reads: &'static [&'static str],
+    /// For each table that may be missing, its part of the view.
+    parts: &'static [Part],
+}
+
+struct Part {
+    /// Tables without which there is nothing to see.
+    needs: &'static [&'static str],
+    sql: &'static str,
+}
+
+/// `orders`: lines of orders by `source`, of batch files and of purchase events; a file's order has one line. `customers`: those
+/// that files tell of.
+pub const VIEWS: [View; 2] = [
+    View {
+        name: "orders",
+        reads: &["silver.orders", "silver.customers", "silver.events"],
+        parts: &[
+            Part {
+                needs: &["silver.orders", "silver.customers"],
+                sql: "SELECT 'files' AS source, o.order_id, o.customer_id, c.country, o.order_time, o.product, \
+                      CAST(NULL AS VARCHAR) AS category, CAST(1 AS INT) AS quantity, CAST(o.amount AS DECIMAL(28, 4)) AS amount \
+                      FROM silver.orders o JOIN silver.customers c ON o.customer_id = c.customer_id",
+            },
+            Part {
+                needs: &["silver.events"],
+                sql: "SELECT 'events' AS source, coalesce(order_id, event_id) AS order_id, customer_id, \
+                      coalesce(country, 'unknown') AS country, event_time AS order_time, product_id AS product, category, \
+                      CAST(quantity AS INT) AS quantity, \
+                      CAST(coalesce(quantity * unit_price, 0) AS DECIMAL(28, 4)) AS amount \
+                      FROM silver.events WHERE event_type = 'purchase'",
+            },
+        ],
+    },
+    View {
+        name: "customers",
+        reads: &["silver.customers"],
+        parts: &[Part {
+            needs: &["silver.customers"],
+            sql: "SELECT customer_id, country, signup_date FROM silver.customers",
+        }],
+    },
+];
+
+/// The tables that a view reads; none when there is no such view.
+pub(crate) fn read_by(name: &str) -> Option<&'static [&'static str]> {
+    VIEWS.iter().find(|view| view.name == name).map(|view| view.reads)
+}
+
+/// Registers the views over the tables that a session knows. One without any is there, and empty.
+///
+/// # Errors
+/// When a table has other columns.
+pub async fn register_views(context: &SessionContext) -> Result<()> {
+    for view in &VIEWS {
+        let mut parts = Vec::new();
+        for part in view.parts {
+            let mut is_there = true;
+            for table in part.needs {
+                is_there &= context.table_exist(*table)?;
+            }
+            if is_there {
+                parts.push(part.sql);
+            }
+        }
+        match parts.is_empty() {
+            false => {
+                let frame = context.sql(&parts.join(" UNION ALL ")).await?;
+                context.register_table(view.name, frame.into_view())?;
+            }
+            true => {
+                let empty = MemTable::try_new(Arc::new(empty_schema(view.name)), vec![Vec::new()])?;
+                context.register_table(view.name, Arc::new(empty))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn empty_schema(view: &str) -> Schema {
+    let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    match view {
+        "orders" => Schema::new(vec![
+            text("source"),
+            text("order_id"),
+            text("customer_id"),
+            text("country"),
+            Field::new("order_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+            text("product"),
+            text("category"),
+            Field::new("quantity", DataType::Int32, true),
+            Field::new("amount", DataType::Decimal128(28, 4), true),
+        ]),
+        _ => Schema::new(vec![text("customer_id"), text("country"), Field::new("signup_date", DataType::Date32, true)]),
+    }
+}

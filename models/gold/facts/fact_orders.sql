@@ -1,0 +1,17 @@
+-- title: Orders
+-- grain: one order of one source
+-- key: source, order_id
+-- unit: money in the shop's currency
+-- definition: An order of silver.orders (source files), or the purchase events of one order (source events); amount = sum of its lines. An order has the time of its first line.
+-- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
+SELECT
+  source,
+  order_id,
+  min(customer_id) AS customer_id,
+  min(country) AS country,
+  min(order_time) AS order_time,
+  CAST(date_trunc('day', min(order_time)) AS DATE) AS order_date,
+  count(*) AS lines,
+  sum(amount) AS amount
+FROM orders
+GROUP BY source, order_id

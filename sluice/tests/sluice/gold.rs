@@ -1,0 +1,135 @@
+//! Gold: business questions over the lake.
+
+use crate::support::{Sluice, data, skipped};
+use std::path::Path;
+
+/// Expected tables, and the questions that give them. The last one, of quality, is of loading.
+const TABLES: [(&str, &str); 16] = [
+    (
+        "clv",
+        "SELECT customer_id, historic, orders, first_month, months_observed, monthly_value, predictive FROM gold.kpi_clv",
+    ),
+    (
+        "concentration",
+        "SELECT customers, gini, top20_customers, top20_revenue_share, top1_revenue_share, customers_for_80_percent FROM gold.analytics_concentration",
+    ),
+    ("growth_month", "SELECT month, revenue, previous, growth FROM gold.kpi_growth"),
+    ("products", "SELECT product, revenue, orders, customers, revenue_share, rank FROM gold.kpi_products"),
+    ("retention", "SELECT cohort, period, cohort_size, active, retention FROM gold.analytics_cohorts"),
+    ("retention_monthly", "SELECT month, active, retained_next, rate FROM gold.kpi_retention"),
+    ("revenue_by_country", "SELECT country, revenue, orders, customers, aov FROM gold.fact_revenue_country"),
+    ("revenue_by_day", "SELECT day, revenue, orders, customers, aov FROM gold.fact_revenue_day"),
+    (
+        "revenue_by_hour",
+        "SELECT to_char(hour, '%Y-%m-%dT%H:%M:%SZ'), revenue, orders, customers, aov FROM gold.fact_revenue_hour",
+    ),
+    (
+        "revenue_by_hour_of_day",
+        "SELECT hour_of_day, revenue, orders, customers, aov FROM gold.fact_revenue_hour_of_day",
+    ),
+    ("revenue_by_month", "SELECT month, revenue, orders, customers, aov FROM gold.fact_revenue_month"),
+    ("revenue_by_week", "SELECT week, revenue, orders, customers, aov FROM gold.fact_revenue_week"),
+    ("rfm", "SELECT customer_id, recency_days, frequency, monetary, r, f, m FROM gold.kpi_rfm"),
+    (
+        "seasonality_month",
+        "SELECT part, days, revenue, mean_daily, seasonal_index FROM gold.analytics_seasonality WHERE season = 'month'",
+    ),
+    (
+        "seasonality_weekday",
+        "SELECT part, days, revenue, mean_daily, seasonal_index FROM gold.analytics_seasonality WHERE season = 'weekday'",
+    ),
+    (
+        "summary",
+        "SELECT revenue, orders, customers, products, countries, aov, arpu, \
+         to_char(first_order, '%Y-%m-%dT%H:%M:%SZ'), to_char(last_order, '%Y-%m-%dT%H:%M:%SZ'), \
+         repeat_customers, repeat_rate, churned, churn_rate, monthly_retention FROM gold.kpi_overview",
+    ),
+];
+/// What the summary has of loading, not of gold.
+const OF_LOADING: [&str; 3] = ["rows_in", "clients_in", "accepted"];
+
+/// Whether a value is the expected one to the last digit that is given.
+fn is_same(found: &str, expected: &str) -> bool {
+    let digits = expected.split_once('.').map_or(0, |(_, digits)| digits.len());
+    found == expected || found.parse::<f64>().is_ok_and(|found| format!("{found:.digits$}") == expected)
+}
+
+fn rows(folder: &Path, table: &str) -> Vec<Vec<String>> {
+    let text = std::fs::read_to_string(folder.join(format!("{table}.csv"))).unwrap();
+    let rows = text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    if !["summary", "concentration"].contains(&table) {
+        return rows.collect();
+    }
+    // A metric a line: here they are the columns of one row.
+    vec![rows.filter(|row| !OF_LOADING.contains(&&*row[0])).map(|mut row| row.remove(1)).collect()]
+}
+
+#[test]
+fn real_orders_give_the_reference_tables_to_the_last_digit() {
+    let Some(data) = data().map(|data| data.join("cdnow")).filter(|data| data.is_dir()) else {
+        return skipped("gold over real orders", "no folder in SLUICE_TEST_DATA");
+    };
+    let sluice = Sluice::new();
+    for file in ["clients.csv.gz", "achats.csv.gz"] {
+        sluice.run(&["load", data.join(file).to_str().unwrap()]);
+    }
+    sluice.run(&["gold", "run"]);
+    for (table, sql) in TABLES {
+        // Whatever the order: the key stands first in every row.
+        let (mut expected, mut found) = (rows(&data.join("expected"), table), sluice.query(sql));
+        expected.sort_by_key(|row| row.join(","));
+        found.sort();
+        assert_eq!(found.len(), expected.len(), "{table}");
+        for (found, expected) in found.iter().zip(&expected) {
+            let cells: Vec<&str> = found.split(',').collect();
+            let same = cells.len() == expected.len() && cells.iter().zip(expected).all(|(f, e)| is_same(f, e));
+            assert!(same, "{table}: {found}, expected {}", expected.join(","));
+        }
+    }
+    let again = String::from_utf8(sluice.run(&["gold", "run"]).stderr).unwrap();
+    assert!(again.contains("0 tables made"), "nothing has changed: {again}");
+}
+
+#[test]
+fn a_table_is_a_file_and_one_that_fails_fails_alone() {
+    let mut sluice = Sluice::new();
+    let folder = sluice.path("models/gold/kpis");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::create_dir_all(sluice.path("models/live")).unwrap();
+    let models = format!("models.dir={}", sluice.path("models").display());
+    sluice.set(&models);
+    let clients = sluice.path("clients.csv");
+    std::fs::write(&clients, "id_client,nom,email,date_inscription,pays\n7,Ann,a@example.com,2024-01-01,FR\n").unwrap();
+    let orders = sluice.path("achats.csv");
+    let order = |id: &str, amount: &str| format!("{id},7,2024-03-01T10:00:00Z,{amount},tea\n");
+    let header = "id_achat,id_client,date_achat,montant,produit\n";
+    std::fs::write(&orders, format!("{header}{}{}", order("a", "10.50"), order("b", "4.50"))).unwrap();
+    sluice.run(&["load", clients.to_str().unwrap(), orders.to_str().unwrap()]);
+
+    let write = |name: &str, sql: &str| {
+        std::fs::write(folder.join(format!("{name}.sql")), format!("-- title: {name}\n-- grain: all\n{sql}\n"))
+            .unwrap();
+    };
+    write("biggest", "SELECT max(amount) AS amount FROM orders");
+    write("twice", "SELECT amount * 2 AS amount FROM gold.biggest");
+    sluice.run(&["gold", "run", "twice"]);
+    assert_eq!(sluice.query("SELECT amount FROM gold.twice"), ["21.0000"]);
+
+    write("biggest", "SELECT max(amount) / (count(*) - count(*)) AS amount FROM orders");
+    write("twice", "SELECT amount * 3 AS amount FROM gold.biggest");
+    let output = sluice.output(&["gold", "run", "twice"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("gold.biggest") && told.to_lowercase().contains("divide by zero"), "{told}");
+    assert!(told.contains("gold.twice") && told.contains("it reads gold.biggest, which failed"), "{told}");
+    assert_eq!(sluice.query("SELECT amount FROM gold.biggest"), ["10.5000"], "the last good one stays");
+    assert_eq!(sluice.query("SELECT amount FROM gold.twice"), ["21.0000"], "and what was made of it");
+    assert_eq!(sluice.number("SELECT count(*) FROM gold.runs WHERE outcome = 'failed' AND error IS NOT NULL"), 2);
+
+    write("biggest", "SELECT max(no_such_column) AS amount FROM orders");
+    let told = String::from_utf8(sluice.output(&["gold", "run", "biggest"]).stderr).unwrap();
+    assert!(told.contains("no_such_column"), "{told}");
+    write("biggest", "SELECT amount FROM gold.twice");
+    let told = String::from_utf8(sluice.output(&["gold", "run"]).stderr).unwrap();
+    assert!(told.contains("circle"), "{told}");
+}
