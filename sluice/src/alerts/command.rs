@@ -177,9 +177,7 @@ impl Alerts {
 
     fn get(&self, id: &str) -> Result<Option<Value>> {
         match self {
-            Self::Store(store) => {
-                Ok(alert_detail(&**store, id)?.map(serde_json::to_value).transpose()?)
-            }
+            Self::Store(store) => Ok(alert_detail(&**store, id)?.map(serde_json::to_value).transpose()?),
             Self::Server(base) => answered(agent().get(format!("{base}/api/v1/alerts/{id}")).call()),
         }
     }

@@ -153,14 +153,14 @@ fn pages_that_one_visitor_turns_are_no_flood() {
     let (end, began) = (14 * DAY, 13 * DAY + 1_200);
     for minute in 0..end {
         frame.clear(millis(minute), millis(minute) + MINUTE);
-        for country in 0..4 {
+        for (country, here) in here.iter_mut().enumerate() {
             let more = if country == 1 && minute >= began { 3.0 } else { 1.0 };
             let come = Poisson::new(shop.rate(country, minute) * more / PAGES).unwrap().sample(&mut random) as u64;
-            here[country] += come;
+            *here += come;
             let mut views = come;
             for _ in 0..2 {
-                here[country] = Binomial::new(here[country], 1.0 - 1.0 / PAGES).unwrap().sample(&mut random);
-                views += here[country];
+                *here = Binomial::new(*here, 1.0 - 1.0 / PAGES).unwrap().sample(&mut random);
+                views += *here;
             }
             if views > 0 {
                 frame.push(&[Some(shop.countries[country].0.clone())], &[views as f64]);
