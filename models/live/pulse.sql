@@ -4,8 +4,8 @@
 -- definition: What people look at, put into carts and buy: page views, carts and purchases (lines of orders) of a category; revenue = sum of quantity x unit_price over purchases.
 -- source: W. Moe, P. Fader, Dynamic conversion behavior at e-commerce sites, Management Science 50(3), 2004
 -- detect: measure=views, method=rate, direction=both, severity=warning, money=revenue
--- detect: measure=carts/views, name=cart_rate, method=rate, threshold=4.6, direction=both, severity=warning, money=revenue
--- detect: measure=revenue/purchases, name=purchase_value, method=rate, direction=both, severity=warning, money=revenue
+-- detect: measure=carts/views, name=cart_rate, method=rate, threshold=5, direction=both, severity=warning, money=revenue
+-- detect: measure=revenue/purchases, name=purchase_value, method=rate, threshold=5, direction=both, severity=warning, money=revenue
 SELECT
   country,
   category,
