@@ -7,7 +7,7 @@ use datafusion::{
     error::DataFusionError,
     prelude::{Expr, SessionContext, cast, ident},
 };
-use sluice_sinks::lake::{Bucket, Lake, LakeError, TableSpec};
+use sluice_sinks::lake::{Bucket, Lake, LakeError, LakeTable, TableSpec};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -33,6 +33,8 @@ pub struct Runner {
     context: SessionContext,
     runtime: tokio::runtime::Handle,
     history: RunHistory,
+    /// Where runs are noted.
+    runs: LakeTable,
     /// Delta versions of the tables that are there.
     versions: BTreeMap<String, i64>,
     run_id: String,
@@ -52,7 +54,8 @@ impl Runner {
         run_id: String,
     ) -> Result<Self, RunError> {
         let history = runtime.block_on(RunHistory::read(&context))?;
-        Ok(Self { lake, context, runtime, history, versions, run_id, failed: BTreeSet::new() })
+        let runs = lake.table(runs_table())?;
+        Ok(Self { lake, context, runtime, history, runs, versions, run_id, failed: BTreeSet::new() })
     }
 
     /// The versions of what a model reads; a table that is not there is left out.
@@ -95,16 +98,15 @@ impl Runner {
             inputs,
             error,
         };
-        let mut runs = self.lake.table(runs_table())?;
-        runs.write(&run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?)?;
-        runs.commit()?;
+        self.runs.write(&run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?)?;
+        self.runs.commit()?;
         Ok(run)
     }
 
     fn replace(&mut self, model: &GoldModel) -> Result<i64, RunError> {
         let frame = self.runtime.block_on(async { storable(self.context.sql(&model.sql).await?) })?;
-        let (table, rows) = self.lake.replace(Bucket::Gold, &model.name, &format!("gold.{}", model.name), frame)?;
         let name = format!("gold.{}", model.name);
+        let (table, rows) = self.lake.replace(Bucket::Gold, &model.name, &name, frame)?;
         table.update_datafusion_session(&self.context.state()).map_err(|e| DataFusionError::External(Box::new(e)))?;
         let provider = self.runtime.block_on(table.table_provider().build());
         let provider = provider.map_err(|e| DataFusionError::External(Box::new(e)))?;

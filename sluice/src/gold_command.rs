@@ -122,7 +122,7 @@ fn make(config: &Config, models: &[&GoldModel], full: bool) -> Result<ExitCode> 
     let runtime = crate::roles::runtime()?;
     let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
     let (context, versions) = query::session_with_versions(config, &runtime)?;
-    let run_id = format!("{}", now_millis());
+    let run_id = now_millis().to_string();
     let mut runner = Runner::new(lake, context, runtime.handle().clone(), versions, run_id)?;
     let (began, mut counts) = (Instant::now(), [0usize; 3]);
     for model in models {

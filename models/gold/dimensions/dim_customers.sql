@@ -18,5 +18,5 @@ SELECT
   b.last_order,
   coalesce(b.orders, 0) AS orders,
   coalesce(b.revenue, 0) AS revenue
-FROM (SELECT * FROM bought) b
+FROM bought b
 FULL JOIN customers c ON b.source = 'files' AND b.customer_id = c.customer_id

@@ -11,7 +11,7 @@ customers AS (
   SELECT
     o.source,
     o.customer_id,
-    CAST(date_part('epoch', CAST(r.day AS TIMESTAMP)) / 86400 - date_part('epoch', CAST(CAST(date_trunc('day', max(o.order_time)) AS DATE) AS TIMESTAMP)) / 86400 AS BIGINT) AS recency_days,
+    CAST(CAST(r.day AS INT) - CAST(CAST(max(o.order_time) AS DATE) AS INT) AS BIGINT) AS recency_days,
     count(DISTINCT o.order_id) AS frequency,
     sum(o.amount) AS monetary
   FROM orders o JOIN reference r ON o.source = r.source

@@ -2,7 +2,7 @@
 
 use super::LakeConfig;
 use deltalake::{
-    DeltaResult,
+    DeltaResult, DeltaTableBuilder,
     logstore::{LogStore, LogStoreFactory, ObjectStoreRef, StorageConfig, default_logstore, logstore_factories},
 };
 use object_store::{
@@ -59,6 +59,11 @@ impl Location {
             Bucket::Gold => &config.gold,
         };
         Self::at(config, root, path)
+    }
+
+    /// A Delta table here, not loaded yet.
+    pub(super) fn delta(&self) -> DeltaResult<DeltaTableBuilder> {
+        Ok(DeltaTableBuilder::from_url(self.url.clone())?.with_storage_backend(self.store.clone(), self.url.clone()))
     }
 
     /// The place `path` below `root`, a folder or `s3://bucket[/prefix]`.

@@ -28,7 +28,6 @@ pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
 pub use upsert::{Again, Staging, Upserted};
 
 pub use deltalake::DeltaTable;
-use deltalake::DeltaTableBuilder;
 use object_store::ObjectStoreExt as _;
 use std::sync::Arc;
 
@@ -113,8 +112,6 @@ impl Lake {
             table: bucket.as_str().to_owned(),
             message: format!("{path}: {e}"),
         };
-        let table = DeltaTableBuilder::from_url(place.url.clone()).map_err(fail)?;
-        let table = table.with_storage_backend(place.store.clone(), place.url.clone()).load().await.map_err(fail)?;
-        Ok(Some(table))
+        Ok(Some(place.delta().map_err(fail)?.load().await.map_err(fail)?))
     }
 }

@@ -3,8 +3,8 @@
 use super::{Bucket, Lake, LakeError, parquet_layout::writer_properties};
 use datafusion::{dataframe::DataFrame, execution::SessionStateBuilder};
 use deltalake::{
-    DeltaTable, DeltaTableBuilder, DeltaTableError, delta_datafusion::planner::DeltaPlanner,
-    kernel::transaction::CommitProperties, operations::write::SchemaMode, protocol::SaveMode,
+    DeltaTable, DeltaTableError, delta_datafusion::planner::DeltaPlanner, kernel::transaction::CommitProperties,
+    operations::write::SchemaMode, protocol::SaveMode,
 };
 use std::sync::Arc;
 
@@ -24,9 +24,7 @@ impl Lake {
         let place = self.location(bucket, path)?;
         let delta = |deed| move |source| LakeError::Delta { table: name.to_owned(), deed, source: Box::new(source) };
         self.runtime.block_on(async {
-            let mut table = DeltaTableBuilder::from_url(place.url.clone())
-                .and_then(|b| b.with_storage_backend(place.store.clone(), place.url.clone()).build())
-                .map_err(delta("open"))?;
+            let mut table = place.delta().and_then(|delta| delta.build()).map_err(delta("open"))?;
             match table.load().await {
                 Ok(()) | Err(DeltaTableError::NotATable(_)) => {}
                 Err(error) => return Err(delta("read log")(error)),

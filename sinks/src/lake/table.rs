@@ -18,7 +18,7 @@ use arrow::{
 use delta_kernel::expressions::Scalar;
 use delta_kernel::table_properties::DataSkippingNumIndexedCols;
 use deltalake::{
-    DeltaTable, DeltaTableBuilder, DeltaTableError,
+    DeltaTable, DeltaTableError,
     datafile::writer::{DeltaWriter, WriterConfig},
     kernel::{
         Action, Transaction,
@@ -159,9 +159,7 @@ impl LakeTable {
             move |source| LakeError::Delta { table, deed, source: Box::new(source) }
         };
         let (table, schema) = runtime.block_on(async {
-            let mut table = DeltaTableBuilder::from_url(place.url.clone())
-                .and_then(|b| b.with_storage_backend(place.store.clone(), place.url.clone()).build())
-                .map_err(delta("open"))?;
+            let mut table = place.delta().and_then(|delta| delta.build()).map_err(delta("open"))?;
             match table.load().await {
                 Ok(()) => follow(&spec, &wanted, table).await,
                 Err(DeltaTableError::NotATable(_)) => {

@@ -37,6 +37,17 @@ pub enum Formula {
     Level(usize),
 }
 
+impl Formula {
+    /// The value columns that it is of; twice the same for one.
+    pub fn columns(self) -> [usize; 2] {
+        match self {
+            Self::Sum(column) | Self::Level(column) => [column, column],
+            Self::Ratio { numerator, denominator } => [numerator, denominator],
+            Self::Mean { amount, count } => [amount, count],
+        }
+    }
+}
+
 /// A watched number of every series of a model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metric {

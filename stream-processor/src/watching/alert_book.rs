@@ -80,6 +80,13 @@ pub(crate) struct Judged {
     pub slide: i64,
 }
 
+impl Judged {
+    /// Milliseconds that so many windows, this one the last, are over.
+    fn millis_of(&self, windows: u32) -> i64 {
+        (i64::from(windows) * self.slide).max(self.end - self.start)
+    }
+}
+
 /// A reading that is unusual, and whose it is.
 pub(crate) struct Found {
     pub plan: usize,
@@ -181,8 +188,8 @@ impl AlertBook {
             order.iter().filter(|other| e.is_alike(&self.episodes[**other])).nth(MANY - 1).is_some()
         };
         let alike: BTreeSet<&String> = order.iter().filter(has_many_alike).copied().collect();
-        let ended: BTreeSet<String> =
-            self.episodes.values().filter(|e| e.ended.is_some()).map(|e| e.alert.id.clone()).collect();
+        let ended: BTreeSet<&str> =
+            self.episodes.values().filter(|e| e.ended.is_some()).map(|e| &*e.alert.id).collect();
         let mut mains: Vec<&String> = Vec::new();
         let mut parents: Vec<(String, Option<String>)> = Vec::new();
         for fingerprint in order {
@@ -195,7 +202,7 @@ impl AlertBook {
             let parent = match main {
                 Some(main) => Some(self.episodes[*main].alert.id.clone()),
                 // What explained it ended first: that is no news.
-                None => e.alert.parent.clone().filter(|parent| ended.contains(parent)),
+                None => e.alert.parent.clone().filter(|parent| ended.contains(&**parent)),
             };
             if parent.is_none() {
                 mains.push(fingerprint);
@@ -281,7 +288,7 @@ impl Episode {
             weight: 1.0,
             horizon: 1,
             course_horizon: found.reading.horizon,
-            course_millis: (i64::from(found.reading.horizon) * window.slide).max(window.end - window.start),
+            course_millis: window.millis_of(found.reading.horizon),
             usual_windows: 0,
             ended: None,
             told: None,
@@ -308,9 +315,8 @@ impl Episode {
             (alert.score, alert.z_score) = (reading.score, reading.z_score);
             alert.tail_probability = reading.tail_probability;
             alert.false_alarms_per_year = reading.false_alarms_per_year;
-            let millis = i64::from(reading.horizon) * window.slide;
-            let since = window.start + window.slide - millis;
-            alert.horizon_millis = millis.max(window.end - window.start);
+            let since = window.start + window.slide - i64::from(reading.horizon) * window.slide;
+            alert.horizon_millis = window.millis_of(reading.horizon);
             // Since when is what it was first seen by; later readings only say how bad it is.
             alert.since =
                 if alert.trace.len() <= 1 { EventTime::new(since) } else { alert.since.min(EventTime::new(since)) };
@@ -449,7 +455,8 @@ impl Episode {
     }
 }
 
-/// The roll-ups that many findings are parts of and that were not told because their parts are louder: they say more.
+/// The roll-ups that many findings are parts of and that were not told because their parts are louder: they say more. Of
+/// those that cover as many, the narrowest.
 fn storms(watches: &[Watch], found: &[Found]) -> Vec<Found> {
     let mut alike: BTreeMap<(usize, usize, bool), Vec<&Found>> = BTreeMap::new();
     for finding in found {
@@ -460,7 +467,8 @@ fn storms(watches: &[Watch], found: &[Found]) -> Vec<Found> {
         let detector = &watches[plan].detector;
         let mut covers: BTreeMap<NodeId, usize> = BTreeMap::new();
         parts.iter().flat_map(|part| detector.wider(part.node)).for_each(|node| *covers.entry(node).or_default() += 1);
-        let (node, count) = covers.into_iter().max_by_key(|(_, count)| *count)?;
+        let narrow = |node: NodeId| detector.group(node).iter().filter(|member| **member != Member::All).count();
+        let (node, count) = covers.into_iter().max_by_key(|(node, count)| (*count, narrow(*node)))?;
         if count < MANY || parts.iter().any(|part| part.node == node) {
             return None;
         }

@@ -159,12 +159,12 @@ impl WatchPlan {
         }
     }
 
-    /// Whether two metrics are moved by the same events, so that one anomaly shows in both.
+    /// Whether two metrics are moved by the same events, so that one anomaly shows in both. A mean is moved by its amount
+    /// only: more orders leave their mean as it is.
     pub fn are_related(&self, one: usize, other: usize) -> bool {
         let moved = |metric: usize| match self.config.metrics[metric].formula {
-            Formula::Sum(column) | Formula::Level(column) => vec![column],
-            Formula::Mean { amount, .. } => vec![amount],
-            Formula::Ratio { numerator, denominator } => vec![numerator, denominator],
+            Formula::Mean { amount, .. } => [amount, amount],
+            formula => formula.columns(),
         };
         let columns = |metric| moved(metric).into_iter().flat_map(|v| &self.values[v]).collect::<Vec<_>>();
         let other = columns(other);

@@ -207,7 +207,7 @@ impl RateSuite {
             false => Err(RateError::Column { metric: metric.to_owned(), column }),
         };
         for metric in metrics {
-            let (first, second) = columns(metric.formula);
+            let [first, second] = metric.formula.columns();
             match metric.formula {
                 Formula::Level(_) => return Err(RateError::Level { metric: metric.name.clone() }),
                 _ => [first, second].into_iter().try_for_each(|column| known(&metric.name, column))?,
@@ -264,7 +264,7 @@ impl RateSuite {
         let horizon = self.horizons.list.iter().position(|horizon| horizon.windows == reading.horizon)?;
         let (observed, expected) = self.sums(node, metric, horizon)?;
         let off = (observed - expected).abs();
-        let (numerator, _) = columns(self.config.detector.metrics[metric].formula);
+        let [numerator, _] = self.config.detector.metrics[metric].formula.columns();
         if numerator == money || matches!(self.config.detector.metrics[metric].formula, Formula::Mean { .. }) {
             return Some(off);
         }
@@ -948,8 +948,8 @@ impl RateSuite {
 
     /// Whether two metrics are of a column both.
     fn are_related(&self, one: usize, other: usize) -> bool {
-        let [one, other] = [one, other].map(|metric| columns(self.config.detector.metrics[metric].formula));
-        [one.0, one.1].iter().any(|column| [other.0, other.1].contains(column))
+        let [one, other] = [one, other].map(|metric| self.config.detector.metrics[metric].formula.columns());
+        one.iter().any(|column| other.contains(column))
     }
 
     /// Stops the learning of a node that is unusual, of its series, and of roll-ups that feel it, and begins their long
@@ -1099,15 +1099,6 @@ fn counts(direction: Direction, z: f64) -> bool {
         Direction::Up => z > 0.0,
         Direction::Down => z < 0.0,
         Direction::Both => z != 0.0,
-    }
-}
-
-/// The value columns of a formula; twice the same for one.
-fn columns(formula: Formula) -> (usize, usize) {
-    match formula {
-        Formula::Sum(column) | Formula::Level(column) => (column, column),
-        Formula::Ratio { numerator, denominator } => (numerator, denominator),
-        Formula::Mean { amount, count } => (amount, count),
     }
 }
 
