@@ -546,3 +546,55 @@ fn fingerprint(model: &str, plan: &WatchPlan, metric: usize, group: &BTreeMap<St
     let identity = format!("{model}|{}|{}|{:?}|{key}", spec.name, spec.method.name(), spec.only);
     format!("{:016x}", xxh3_64(identity.as_bytes()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        LiveModel,
+        watching::{plans, watcher::AnyDetector},
+    };
+    use sluice_detectors::{Calendar, Frame};
+
+    #[test]
+    fn many_loud_parts_tell_the_narrowest_roll_up_over_all_of_them() {
+        for country in ["DE", "FR"] {
+            let (watches, parts) = outage_of(country);
+            assert_eq!(parts.len(), 4);
+            let told = storms(&watches, &parts);
+            let told: Vec<_> = told.iter().map(|found| watches[0].detector.group(found.node).to_vec()).collect();
+            assert_eq!(told, [[Member::Value(Some(country.into())), Member::All]], "and not the whole shop");
+            assert!(storms(&watches, &parts[1..]).is_empty(), "three are not many");
+        }
+    }
+
+    /// A watched shop in which a country sells nothing any more, and what is found of each of the country's series.
+    fn outage_of(down: &str) -> ([Watch; 1], Vec<Found>) {
+        let text = "-- title: Orders\n-- detect: measure=orders\nSELECT country, device, count(*) AS orders FROM events \
+                    GROUP BY tumble(event_time, INTERVAL '1 minute'), country, device";
+        let model = LiveModel::compile("orders", text, &[]).unwrap();
+        let plan = plans(&model, &model.header).unwrap().remove(0);
+        let mut watch = Watch { detector: AnyDetector::new(&plan).unwrap(), plan };
+        let mut frame = Frame::new(2, 1);
+        for minute in 0..121 {
+            frame.clear(minute * 60_000, (minute + 1) * 60_000);
+            for (at, country) in ["DE", "FR"].into_iter().enumerate() {
+                for device in ["app", "tablet", "tv", "web"] {
+                    let orders = if minute == 120 && country == down { 0 } else { 90 + (minute * 5 + at as i64) % 21 };
+                    frame.push(&[Some(country.into()), Some(device.into())], &[orders as f64]);
+                }
+            }
+            watch.detector.observe(&frame, &Calendar::default(), &mut Vec::new());
+        }
+        let detector = &watch.detector;
+        let is_part = |node: &NodeId| {
+            let group = detector.group(*node);
+            group[0] == Member::Value(Some(down.into())) && group[1] != Member::All
+        };
+        // Eight series, two countries, four devices, and the whole.
+        let parts = (0..15).filter(is_part);
+        let found = |node| Found { plan: 0, node, metric: 0, reading: detector.standing(node, 0).unwrap() };
+        let parts = parts.map(found).collect();
+        ([watch], parts)
+    }
+}

@@ -96,7 +96,8 @@ impl Span {
         a * m <= 2.0 && off * off * 3.4 < limit * limit * (part * m + a * m * m)
     }
 
-    /// The values nearest the expectation whose z reaches `z`, below and above; infinite where none does.
+    /// The values nearest the expectation whose z reaches `z`, below and above; infinite where none does, or none that says
+    /// anything: of few amounts the mean may be [`BOUNDLESS`] times the usual.
     pub(crate) fn bounds(&self, z: f64) -> (f64, f64) {
         let m = self.expected;
         let lower = if self.z(0.0) > -z { f64::NEG_INFINITY } else { search(0.0, m, |x| self.z(x) <= -z) };
@@ -104,9 +105,10 @@ impl Span {
         if !far.is_finite() {
             return (lower, f64::INFINITY);
         }
+        let farthest = far * BOUNDLESS;
         while self.z(far) < z {
             far *= 4.0;
-            if far > 1e18 {
+            if far > farthest {
                 return (lower, f64::INFINITY);
             }
         }
@@ -118,6 +120,9 @@ impl Span {
 pub(crate) fn score(z: f64, log10_tests: f64) -> f64 {
     (-log10_chance(z) - log10_tests).max(0.0)
 }
+
+/// A bound that is so many times what is expected is none.
+const BOUNDLESS: f64 = 1000.0;
 
 /// Fewer events are never expected: a quotient whose lower part is missing has to come from somewhere.
 const LEAST: f64 = 0.05;
@@ -159,5 +164,8 @@ mod tests {
         let span = Span { law: laws[0], expected: 100.0, or_expected: None, tolerance: promoted, up_from: 4.0 };
         assert_eq!((span.z(1e6), span.z(75.0), span.bounds(4.0).1), (0.0, 0.0, f64::INFINITY));
         assert!(span.z(10.0) < -4.0);
+        let of_few = Law::Amount { own: 3.0, more: 0.5, degrees: 60.0 };
+        let span = Span { law: of_few, tolerance: Tolerance::NONE, ..span };
+        assert_eq!(span.bounds(6.0).1, f64::INFINITY, "a bound that nobody can read is none");
     }
 }
