@@ -21,8 +21,8 @@ struct Part {
 }
 
 /// `orders`: lines of orders by `source`, of batch files and of purchase events; a file's order has one line. `customers`: those
-/// that files tell of.
-pub const VIEWS: [View; 2] = [
+/// that files tell of. `shop_events`: what was accepted of the stream, late events too.
+pub const VIEWS: [View; 3] = [
     View {
         name: "orders",
         reads: &["silver.orders", "silver.customers", "silver.events"],
@@ -49,6 +49,15 @@ pub const VIEWS: [View; 2] = [
         parts: &[Part {
             needs: &["silver.customers"],
             sql: "SELECT customer_id, country, signup_date FROM silver.customers",
+        }],
+    },
+    View {
+        name: "shop_events",
+        reads: &["silver.events"],
+        parts: &[Part {
+            needs: &["silver.events"],
+            sql: "SELECT event_id, event_type, event_time, customer_id, session_id, product_id, category, country, \
+                  CAST(quantity AS INT) AS quantity, unit_price FROM silver.events",
         }],
     },
 ];
@@ -90,17 +99,30 @@ pub async fn register_views(context: &SessionContext) -> Result<()> {
 
 fn empty_schema(view: &str) -> Schema {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
+    let time = |name: &str| Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true);
     match view {
         "orders" => Schema::new(vec![
             text("source"),
             text("order_id"),
             text("customer_id"),
             text("country"),
-            Field::new("order_time", DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())), true),
+            time("order_time"),
             text("product"),
             text("category"),
             Field::new("quantity", DataType::Int32, true),
             Field::new("amount", DataType::Decimal128(28, 4), true),
+        ]),
+        "shop_events" => Schema::new(vec![
+            text("event_id"),
+            text("event_type"),
+            time("event_time"),
+            text("customer_id"),
+            text("session_id"),
+            text("product_id"),
+            text("category"),
+            text("country"),
+            Field::new("quantity", DataType::Int32, true),
+            Field::new("unit_price", DataType::Decimal128(18, 4), true),
         ]),
         _ => Schema::new(vec![text("customer_id"), text("country"), Field::new("signup_date", DataType::Date32, true)]),
     }

@@ -91,6 +91,34 @@ fn real_orders_give_the_reference_tables_to_the_last_digit() {
 }
 
 #[test]
+fn real_events_give_the_reference_sessions_and_funnel() {
+    let Some(data) = data().map(|data| data.join("rees46")).filter(|data| data.is_dir()) else {
+        return skipped("gold over real events", "no folder in SLUICE_TEST_DATA");
+    };
+    let sluice = Sluice::new();
+    sluice.run(&["up", "--replay", data.join("events.ndjson.gz").to_str().unwrap(), "--until-drained"]);
+    sluice.run(&["gold", "run", "fact_funnel", "kpi_abandonment"]);
+    let expected = data.join("expected/sessions_30m.parquet");
+    let unlike = format!(
+        "SELECT count(*), count(s.customer_id), count(e.customer_id) FROM gold.fact_sessions s \
+         FULL JOIN '{}' e ON s.customer_id = CAST(e.customer_id AS VARCHAR) \
+         AND to_char(s.first_event, '%Y-%m-%dT%H:%M:%S.000Z') = e.session_start \
+         AND to_char(s.last_event, '%Y-%m-%dT%H:%M:%S.000Z') = e.session_end \
+         AND s.events = e.events AND s.views = e.views AND s.carts = e.carts AND s.purchases = e.purchases",
+        expected.display()
+    );
+    assert_eq!(sluice.query(&unlike), ["4519,4519,4519"], "each session has its like");
+    let funnel = "SELECT f.sessions, f.viewed, f.carted, f.purchased, f.view_cart, f.view_cart_purchase, f.rate_view_cart, \
+                  f.rate_cart_purchase, f.rate_overall, a.abandoned, a.abandonment_rate \
+                  FROM gold.fact_funnel f JOIN gold.kpi_abandonment a ON f.day = a.day";
+    let found = sluice.query(funnel);
+    let expected: Vec<Vec<String>> = rows(&data.join("expected"), "funnel");
+    let cells: Vec<&str> = found[0].split(',').collect();
+    assert_eq!((found.len(), cells.len(), &*expected[0][0]), (1, expected[0].len() - 1, "session_30m"));
+    assert!(cells.iter().zip(&expected[0][1..]).all(|(f, e)| is_same(f, e)), "{found:?}, expected {:?}", expected[0]);
+}
+
+#[test]
 fn a_table_is_a_file_and_one_that_fails_fails_alone() {
     let mut sluice = Sluice::new();
     let folder = sluice.path("models/gold/kpis");
