@@ -22,7 +22,7 @@ const COOL_DOWN: i64 = 30 * 60_000;
 /// The same in windows, where windows are long.
 const COOL_DOWN_WINDOWS: i64 = 5;
 /// Alerts raised within this many milliseconds of each other may be about one thing: an hour.
-const TOGETHER: i64 = 3_600_000;
+const TOGETHER: u64 = 3_600_000;
 /// So many series that go the same way at once, and more, are one thing.
 const MANY: usize = 4;
 /// Share of a roll-up's deviation from which on a part of it is what went wrong.
@@ -48,13 +48,16 @@ struct Episode {
     node: NodeId,
     members: Vec<Member>,
     metric: usize,
+    /// Whether it is about too little; else about too much.
+    is_low: bool,
     alert: Alert,
     weight: f64,
     horizon: u32,
     /// Windows that the numbers of its course are over: those of the first reading.
     course_horizon: u32,
-    course_millis: i64,
     usual_windows: u32,
+    /// Start of the window in which it began, or began again.
+    began: i64,
     /// When it ended; none while it is open.
     ended: Option<i64>,
     /// Whether a window has been judged with it: a new one is told at once.
@@ -112,10 +115,13 @@ impl AlertBook {
             let members = watch.detector.group(finding.node);
             let group = watch.plan.group_of(members);
             let fingerprint = fingerprint(model, &watch.plan, finding.metric, &group);
+            if self.episodes.get(&fingerprint).is_some_and(|e| e.is_over_and_unlike(&finding.reading)) {
+                self.episodes.remove(&fingerprint);
+            }
             let episode = match self.episodes.get_mut(&fingerprint) {
                 Some(known) => {
                     if known.ended.take().is_some() {
-                        known.begin_again();
+                        known.begin_again(window);
                     }
                     (known.node, known.usual_windows) = (finding.node, 0);
                     known
@@ -179,7 +185,9 @@ impl AlertBook {
             let e = &self.episodes[fingerprint];
             // A roll-up that is one part's doing comes after the part.
             let width = if e.has_dominant_part() { usize::MAX } else { e.alert.group.len() };
-            (width, e.alert.first_window, e.metric, fingerprint.clone())
+            // What somebody has heard of goes on; another look at it is no news.
+            let is_unheard = e.told.is_none_or(|(state, _)| state != AlertState::Firing);
+            (width, is_unheard, e.began, e.metric, fingerprint.clone())
         };
         order.sort_by_cached_key(|fingerprint| rank(fingerprint));
         // The same in many series at once is one thing, even where no roll-up is as sure of it as they are.
@@ -284,20 +292,27 @@ impl Episode {
             node: found.node,
             members,
             metric: found.metric,
+            is_low: found.reading.z_score < 0.0,
             alert,
             weight: 1.0,
             horizon: 1,
             course_horizon: found.reading.horizon,
-            course_millis: window.millis_of(found.reading.horizon),
             usual_windows: 0,
+            began: window.start,
             ended: None,
             told: None,
             stake: None,
         }
     }
 
+    /// Whether it ended, and what is found now is the other way: too low after too high is another thing.
+    fn is_over_and_unlike(&self, reading: &Reading) -> bool {
+        self.ended.is_some() && self.is_low != (reading.z_score < 0.0)
+    }
+
     /// It came back before the series had been quiet for long.
-    fn begin_again(&mut self) {
+    fn begin_again(&mut self, window: Judged) {
+        self.began = window.start;
         self.alert.episodes += 1;
         self.alert.resolution = None;
         // What it comes back with is told, even if it is less than before.
@@ -338,10 +353,16 @@ impl Episode {
         };
         self.follow(watch, &reading, window);
         self.usual_windows = if reading.unusual { 0 } else { self.usual_windows + 1 };
-        match self.usual_windows >= self.patience() {
-            true => self.end(window.start, Resolution::Recovered),
-            false => self.weigh(watch, origin),
+        if self.usual_windows < self.patience() {
+            self.weigh(watch, origin);
+            return;
         }
+        self.end(window.start, Resolution::Recovered);
+        // What it came back to, over the windows of its course, or over those that say most where these say nothing.
+        let last = watch.detector.standing_over(self.node, self.metric, self.course_horizon).unwrap_or(reading);
+        (self.alert.observed, self.alert.expected) = (last.observed, last.expected);
+        (self.alert.lower, self.alert.upper) = (last.lower, last.upper);
+        self.alert.horizon_millis = window.millis_of(last.horizon);
     }
 
     /// Notes where the series stands in a window, and what that is worth.
@@ -387,11 +408,6 @@ impl Episode {
         self.alert.state = AlertState::Resolved;
         self.alert.resolution = Some(resolution);
         self.alert.last_window = self.alert.last_window.max(EventTime::new(at));
-        if let Some(last) = self.alert.trace.last().filter(|_| resolution == Resolution::Recovered) {
-            (self.alert.observed, self.alert.expected) = (last.observed, last.expected);
-            (self.alert.lower, self.alert.upper) = (last.lower, last.upper);
-            self.alert.horizon_millis = self.course_millis;
-        }
     }
 
     /// Late events changed a window that the reading is over.
@@ -429,15 +445,13 @@ impl Episode {
 
     /// Whether the same number of another series went the same way at about the same time.
     fn is_alike(&self, other: &Self) -> bool {
-        let apart = (self.alert.first_window.get() - other.alert.first_window.get()).abs();
         (self.plan, self.metric) == (other.plan, other.metric)
-            && (self.alert.z_score < 0.0) == (other.alert.z_score < 0.0)
-            && apart <= TOGETHER
+            && self.is_low == other.is_low
+            && self.began.abs_diff(other.began) <= TOGETHER
     }
 
     /// Whether another open episode is about what this one is about.
     fn explains(&self, other: &Self, plan: &WatchPlan) -> bool {
-        let apart = (self.alert.first_window.get() - other.alert.first_window.get()).abs();
         let covers = |wide: &[Member], narrow: &[Member]| {
             wide.iter().zip(narrow).all(|(wide, narrow)| *wide == Member::All || wide == narrow)
         };
@@ -451,7 +465,9 @@ impl Episode {
         };
         // One that is much graver is news, unless it is the same events seen another way.
         let may_be_one = plan.are_related(self.metric, other.metric) || other.alert.score < self.alert.score * GRAVER;
-        apart <= TOGETHER && may_be_one && (covers(&self.members, &other.members) || is_its_doing())
+        self.began.abs_diff(other.began) <= TOGETHER
+            && may_be_one
+            && (covers(&self.members, &other.members) || is_its_doing())
     }
 }
 
@@ -568,20 +584,44 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_was_told_is_not_explained_by_what_comes_back_later() {
+        // The detector holds France for usual; here it is found unusual all the same.
+        let (watches, parts) = outage_of("DE");
+        let detector = &watches[0].detector;
+        let node = (0..15).find(|node| detector.group(*node)[0] == Member::Value(Some("FR".into()))).unwrap();
+        let found = |metric| Found { plan: 0, node, metric, reading: parts[0].reading };
+        let mut book = AlertBook::default();
+        let mut minute = 0;
+        let mut judge = |found: &[Found]| {
+            minute += 1;
+            let window = Judged { start: minute * 60_000, end: (minute + 1) * 60_000, slide: 60_000 };
+            book.judge("orders", &watches, window, found, &|_| Vec::new());
+            let states = book.episodes.values().filter(|e| e.told.is_some());
+            states.map(|e| (e.metric, e.alert.state)).collect::<BTreeMap<_, _>>()
+        };
+        let (orders, revenue) = (0, 1);
+        assert_eq!(judge(&[found(orders)]), [(orders, AlertState::Firing)].into());
+        assert!((0..10).any(|_| judge(&[])[&orders] == AlertState::Resolved));
+        assert_eq!(judge(&[found(revenue)])[&revenue], AlertState::Firing);
+        let states = judge(&[found(orders), found(revenue)]);
+        assert_eq!(states, [(orders, AlertState::Suppressed), (revenue, AlertState::Firing)].into());
+    }
+
     /// A watched shop in which a country sells nothing any more, and what is found of each of the country's series.
     fn outage_of(down: &str) -> ([Watch; 1], Vec<Found>) {
-        let text = "-- title: Orders\n-- detect: measure=orders\nSELECT country, device, count(*) AS orders FROM events \
-                    GROUP BY tumble(event_time, INTERVAL '1 minute'), country, device";
+        let text = "-- title: Orders\n-- detect: measure=orders revenue\nSELECT country, device, count(*) AS orders, \
+                    sum(coalesce(quantity * unit_price, 0)) AS revenue FROM events GROUP BY tumble(event_time, INTERVAL '1 minute'), country, device";
         let model = LiveModel::compile("orders", text, &[]).unwrap();
         let plan = plans(&model, &model.header).unwrap().remove(0);
         let mut watch = Watch { detector: AnyDetector::new(&plan).unwrap(), plan };
-        let mut frame = Frame::new(2, 1);
+        let mut frame = Frame::new(2, 2);
         for minute in 0..121 {
             frame.clear(minute * 60_000, (minute + 1) * 60_000);
             for (at, country) in ["DE", "FR"].into_iter().enumerate() {
                 for device in ["app", "tablet", "tv", "web"] {
                     let orders = if minute == 120 && country == down { 0 } else { 90 + (minute * 5 + at as i64) % 21 };
-                    frame.push(&[Some(country.into()), Some(device.into())], &[orders as f64]);
+                    frame.push(&[Some(country.into()), Some(device.into())], &[orders as f64, (orders * 10) as f64]);
                 }
             }
             watch.detector.observe(&frame, &Calendar::default(), &mut Vec::new());

@@ -162,6 +162,25 @@ fn a_series_that_flaps_is_one_alert() {
 }
 
 #[test]
+fn what_turns_round_is_another_alert() {
+    let mut shop = Shop::new("measure=orders, method=zscore, direction=both, rollups=no");
+    let flood: Vec<_> =
+        shop.usual().into_iter().map(|(country, device, orders)| (country, device, orders * 5)).collect();
+    let flooded: Vec<_> = shop.news(&flood).into_iter().map(|update| update.alert).collect();
+    assert_eq!(flooded.len(), 4, "{flooded:#?}");
+    for _ in 0..10 {
+        shop.minute(&shop.usual());
+    }
+    let down = without(shop.usual(), "DE");
+    let news = shop.news(&down);
+    assert_eq!(news.len(), 2, "{news:#?}");
+    for update in news {
+        assert_eq!((update.alert.state, &update.alert.parent), (AlertState::Firing, &None), "{update:#?}");
+        assert!(update.alert.z_score < 0.0 && flooded.iter().all(|flood| flood.id != update.alert.id), "{update:#?}");
+    }
+}
+
+#[test]
 fn a_watcher_goes_on_from_a_checkpoint_as_if_nothing_had_been() {
     let detect = "measure=orders revenue/orders, direction=both, money=revenue";
     let model = model(detect);
