@@ -1,7 +1,8 @@
 //! Which model comes after which.
 
 use crate::{GoldModel, ModelError};
-use petgraph::{Direction, algo::toposort, graphmap::DiGraphMap, visit::Dfs};
+use petgraph::{Direction, algo::tarjan_scc, graphmap::DiGraphMap, visit::Dfs};
+use std::collections::BTreeMap;
 
 /// The models and what they read of each other.
 pub struct Graph<'a> {
@@ -9,36 +10,53 @@ pub struct Graph<'a> {
     /// From what is read to who reads it, by place in `models`.
     edges: DiGraphMap<usize, ()>,
     order: Vec<usize>,
+    faults: BTreeMap<String, ModelError>,
 }
 
 impl<'a> Graph<'a> {
-    /// Of models with different names.
-    ///
-    /// # Errors
-    /// When a model reads one that there is not, or models read each other in a circle.
-    pub fn new(models: &'a [GoldModel]) -> Result<Self, ModelError> {
-        let mut edges = DiGraphMap::new();
+    /// Of models with different names, and of those whose text is none. What cannot be run is a fault and stands in the way
+    /// of nothing but what reads it.
+    pub fn new(models: &'a [GoldModel], broken: BTreeMap<String, ModelError>) -> Self {
+        let (mut edges, mut faults) = (DiGraphMap::new(), broken);
         for (at, model) in models.iter().enumerate() {
             edges.add_node(at);
             for need in model.needs().filter(|need| !WRITTEN_ELSEWHERE.contains(need)) {
-                let from = models.iter().position(|m| m.name == need).ok_or_else(|| ModelError::Missing {
-                    model: model.name.clone(),
-                    missing: format!("gold.{need}"),
-                })?;
-                edges.add_edge(from, at, ());
+                match models.iter().position(|m| m.name == need) {
+                    Some(from) => drop(edges.add_edge(from, at, ())),
+                    None if faults.contains_key(need) => {}
+                    None => {
+                        let (model, missing) = (model.name.clone(), format!("gold.{need}"));
+                        faults.insert(model.clone(), ModelError::Missing { model, missing });
+                    }
+                }
             }
         }
-        let order = toposort(&edges, None)
-            .map_err(|circle| ModelError::Circle(format!("{} is in it", models[circle.node_id()].name)))?;
-        Ok(Self { models, edges, order })
+        let mut order = Vec::with_capacity(models.len());
+        // Each component comes before those that it reads.
+        for mut together in tarjan_scc(&edges).into_iter().rev() {
+            if together.len() > 1 || edges.contains_edge(together[0], together[0]) {
+                together.sort_unstable();
+                let names: Vec<&str> = together.iter().map(|at| &*models[*at].name).collect();
+                let circle = names.join(", ");
+                faults.extend(names.iter().map(|name| ((*name).to_owned(), ModelError::Circle(circle.clone()))));
+            }
+            order.append(&mut together);
+        }
+        order.retain(|at| !faults.contains_key(&models[*at].name));
+        Self { models, edges, order, faults }
     }
 
-    /// All models, each after those that it reads.
+    /// All models that can be run, each after those that it reads.
     pub fn in_order(&self) -> impl Iterator<Item = &'a GoldModel> {
         self.order.iter().map(|at| &self.models[*at])
     }
 
-    /// Those of these names and all that they read, each after those that it reads. None: all.
+    /// The names of those that cannot, and why.
+    pub fn faults(&self) -> &BTreeMap<String, ModelError> {
+        &self.faults
+    }
+
+    /// Those of these names and all that they read, as far as they can be run, each after those that it reads. No names: all.
     pub fn needed(&self, names: &[String]) -> Vec<&'a GoldModel> {
         let mut needed = vec![names.is_empty(); self.models.len()];
         let backwards = petgraph::visit::Reversed(&self.edges);
@@ -84,7 +102,7 @@ mod tests {
             ("a", "orders"),
             ("z", "silver.events"),
         ]);
-        let graph = Graph::new(&models).unwrap();
+        let graph = Graph::new(&models, BTreeMap::new());
         let place = |name: &str| graph.in_order().position(|m| m.name == name).unwrap();
         assert!(place("a") < place("b") && place("b") < place("c"));
         let needed: Vec<&str> = graph.needed(&["b".to_owned()]).iter().map(|m| &*m.name).collect();
@@ -96,10 +114,25 @@ mod tests {
     }
 
     #[test]
-    fn circles_and_gaps_are_named() {
-        let error =
-            |texts: &[(&str, &str)]| Graph::new(&models(texts)).err().map(|e| e.to_string()).unwrap_or_default();
-        assert!(error(&[("a", "gold.b"), ("b", "gold.a")]).contains("circle"));
-        assert_eq!(error(&[("a", "gold.nothing")]), "model a reads gold.nothing, which no model makes");
+    fn circles_and_gaps_stop_nobody_else() {
+        let faults = |texts: &[(&str, &str)]| {
+            let models = models(texts);
+            let graph = Graph::new(&models, BTreeMap::new());
+            let sound: Vec<String> = graph.in_order().map(|model| model.name.clone()).collect();
+            let faults = graph.faults().iter().map(|(name, fault)| format!("{name}: {fault}"));
+            (sound.join(" "), faults.collect::<Vec<_>>())
+        };
+        let (sound, told) = faults(&[("a", "gold.b"), ("b", "gold.a"), ("c", "gold.b"), ("d", "orders")]);
+        assert!(sound == "c d" || sound == "d c", "{sound}");
+        let why = "models read each other in a circle: a, b";
+        assert_eq!(told, [format!("a: {why}"), format!("b: {why}")]);
+        assert_eq!(faults(&[("a", "gold.a")]).1, ["a: models read each other in a circle: a"]);
+        let (sound, told) = faults(&[("a", "gold.nothing"), ("b", "gold.a")]);
+        assert_eq!((&*sound, &*told), ("b", &["a: model a reads gold.nothing, which no model makes".to_owned()][..]));
+
+        let models = models(&[("b", "gold.a")]);
+        let broken = ModelError::Sql { model: "a".to_owned(), message: "it is no question".to_owned() };
+        let graph = Graph::new(&models, [("a".to_owned(), broken)].into());
+        assert_eq!((graph.in_order().count(), graph.faults().len()), (1, 1), "what reads it fails when it runs");
     }
 }

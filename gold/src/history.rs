@@ -1,8 +1,9 @@
 //! What was made when, of what: rows of `gold.runs`.
 
 use arrow::{
-    array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray},
-    datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
+    array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray},
+    compute::cast,
+    datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType},
     error::ArrowError,
 };
 use datafusion::{error::DataFusionError, prelude::SessionContext};
@@ -21,6 +22,11 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome of this name.
+    fn named(name: &str) -> Self {
+        if name == Self::Done.name() { Self::Done } else { Self::Failed }
+    }
+
     /// Its stable name.
     pub fn name(self) -> &'static str {
         match self {
@@ -100,6 +106,48 @@ impl Run {
     }
 }
 
+impl Run {
+    /// The runs in rows with the columns of [`runs_schema`], of whatever types of text and time.
+    ///
+    /// # Errors
+    /// When a column is missing or of another kind.
+    pub fn read(rows: &RecordBatch) -> Result<Vec<Self>, ArrowError> {
+        let column = |name: &str, to: &DataType| -> Result<ArrayRef, ArrowError> {
+            let column = rows.column_by_name(name);
+            cast(column.ok_or_else(|| ArrowError::SchemaError(format!("there is no column {name}")))?, to)
+        };
+        let text = |name| Ok::<_, ArrowError>(column(name, &DataType::Utf8)?.as_string::<i32>().clone());
+        let time = |name| {
+            let millis = column(name, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+            Ok::<_, ArrowError>(millis.as_primitive::<TimestampMillisecondType>().clone())
+        };
+        let (ids, models, prints) = (text("run_id")?, text("model")?, text("fingerprint")?);
+        let (outcomes, inputs, errors) = (text("outcome")?, text("inputs")?, text("error")?);
+        let (started, ended) = (time("started_at")?, time("ended_at")?);
+        let counts = column("rows", &DataType::Int64)?.as_primitive::<Int64Type>().clone();
+        let run = |at: usize| Self {
+            run_id: ids.value(at).to_owned(),
+            model: models.value(at).to_owned(),
+            fingerprint: prints.value(at).to_owned(),
+            started_at: started.value(at),
+            ended_at: ended.value(at),
+            outcome: Outcome::named(outcomes.value(at)),
+            rows: counts.is_valid(at).then(|| counts.value(at)),
+            inputs: serde_json::from_str(inputs.value(at)).unwrap_or_default(),
+            error: errors.is_valid(at).then(|| errors.value(at).to_owned()),
+        };
+        Ok((0..rows.num_rows()).map(run).collect())
+    }
+}
+
+/// The newest good run of each model, and the newest that failed; of the table `runs`, a name in SQL.
+pub fn newest_runs(runs: &str) -> String {
+    format!(
+        "SELECT * FROM (SELECT *, row_number() OVER (PARTITION BY model, outcome ORDER BY ended_at DESC) AS place \
+         FROM {runs}) WHERE place = 1"
+    )
+}
+
 /// Of each model, what its table was made of last.
 #[derive(Clone, Debug, Default)]
 pub struct RunHistory {
@@ -116,17 +164,9 @@ impl RunHistory {
         if !context.table_exist("gold.runs")? {
             return Ok(history);
         }
-        let last = "SELECT model, \
-                    CAST(last_value(fingerprint ORDER BY ended_at) AS VARCHAR) AS fingerprint, \
-                    CAST(last_value(inputs ORDER BY ended_at) AS VARCHAR) AS inputs \
-                    FROM gold.runs WHERE outcome = 'done' GROUP BY model";
-        for batch in context.sql(last).await?.collect().await? {
-            let column = |at: usize| arrow::compute::cast(batch.column(at), &DataType::Utf8);
-            let (models, prints, inputs) = (column(0)?, column(1)?, column(2)?);
-            for row in 0..batch.num_rows() {
-                let text = |column: &ArrayRef| column.as_string::<i32>().value(row).to_owned();
-                let inputs = serde_json::from_str(&text(&inputs)).unwrap_or_default();
-                history.last.insert(text(&models), (text(&prints), inputs));
+        for batch in context.sql(&newest_runs("gold.runs")).await?.collect().await? {
+            for run in Run::read(&batch)?.into_iter().filter(|run| run.outcome == Outcome::Done) {
+                history.last.insert(run.model, (run.fingerprint, run.inputs));
             }
         }
         Ok(history)
@@ -135,5 +175,29 @@ impl RunHistory {
     /// Whether a model's table was made of this text and these versions of its inputs.
     pub fn is_current(&self, model: &str, fingerprint: &str, inputs: &BTreeMap<String, i64>) -> bool {
         self.last.get(model).is_some_and(|(print, last)| print == fingerprint && last == inputs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_read_as_it_was_written() {
+        let done = Run {
+            run_id: "7".to_owned(),
+            model: "kpi".to_owned(),
+            fingerprint: "ab".to_owned(),
+            started_at: 1_700_000_000_123,
+            ended_at: 1_700_000_000_456,
+            outcome: Outcome::Done,
+            rows: Some(3),
+            inputs: [("silver.orders".to_owned(), 5)].into(),
+            error: None,
+        };
+        let failed = Run { outcome: Outcome::Failed, rows: None, error: Some("no".to_owned()), ..done.clone() };
+        for run in [done, failed] {
+            assert_eq!(Run::read(&run.row().unwrap()).unwrap(), [run]);
+        }
     }
 }

@@ -3,14 +3,18 @@
 //! In: the tables of silver and live. Out: the tables of gold, and `gold.runs`, the history of what was made when of what.
 //! Never: reads the stream.
 
+mod config;
 mod graph;
 mod history;
+mod lease;
 mod model;
 mod runner;
 mod views;
 
+pub use config::{GoldConfig, Schedule};
 pub use graph::Graph;
-pub use history::{Outcome, Run, RunHistory, runs_schema};
+pub use history::{Outcome, Run, RunHistory, newest_runs, runs_schema};
+pub use lease::Lease;
 pub use model::{GoldHeader, GoldModel, ModelError, ROOMS};
-pub use runner::{RunError, Runner};
+pub use runner::{RunError, Runner, Tries, runs_table};
 pub use views::{VIEWS, register_views};

@@ -2,7 +2,10 @@
 
 use crate::views::{VIEWS, read_by};
 use datafusion::execution::SessionState;
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Where models stand below `models/gold/`.
@@ -76,6 +79,21 @@ pub enum ModelError {
         /// What it reads.
         missing: String,
     },
+}
+
+impl ModelError {
+    /// The same with the file in which the text stands; none: shipped.
+    pub fn in_file(self, file: Option<&Path>) -> Self {
+        let place = |message: String| match file {
+            Some(file) => format!("{message} (in {})", file.display()),
+            None => message,
+        };
+        match self {
+            Self::Header { model, line, message } => Self::Header { model, line, message: place(message) },
+            Self::Sql { model, message } => Self::Sql { model, message: place(message) },
+            other => other,
+        }
+    }
 }
 
 impl GoldModel {

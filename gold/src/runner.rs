@@ -1,17 +1,22 @@
 //! Runs models, one after the other: each replaces its table as a whole, or leaves it as it is.
 
-use crate::{GoldModel, Outcome, Run, RunHistory, runs_schema};
+use crate::{GoldModel, Lease, ModelError, Outcome, Run, RunHistory, runs_schema};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{
     dataframe::DataFrame,
     error::DataFusionError,
     prelude::{Expr, SessionContext, cast, ident},
 };
-use sluice_sinks::lake::{Bucket, Lake, LakeError, LakeTable, TableSpec};
+use sluice_sinks::lake::{Bucket, Lake, LakeError, TableSpec, is_transient};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
+    time::Duration,
 };
+
+/// A pause is so many times the one before, at most [`PAUSE_MAX`].
+const LONGER: u32 = 2;
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// Why a model's table was not made.
 #[derive(Debug, thiserror::Error)]
@@ -27,14 +32,31 @@ pub enum RunError {
     Upstream(String),
 }
 
+impl RunError {
+    /// Whether another try may go well: the store or the network failed, or another writer was first.
+    pub fn is_transient(&self) -> bool {
+        is_transient(self)
+    }
+}
+
+/// How often a model is tried whose store fails, and the pause before the second try.
+#[derive(Clone, Copy, Debug)]
+pub struct Tries {
+    /// At least 1.
+    pub count: u32,
+    /// Longer before each further one.
+    pub pause: Duration,
+}
+
 /// Runs models in a session that knows the lake's tables and the views.
 pub struct Runner {
     lake: Lake,
     context: SessionContext,
     runtime: tokio::runtime::Handle,
     history: RunHistory,
-    /// Where runs are noted.
-    runs: LakeTable,
+    /// Under which runs are noted.
+    lease: Lease,
+    tries: Tries,
     /// Delta versions of the tables that are there.
     versions: BTreeMap<String, i64>,
     run_id: String,
@@ -51,11 +73,12 @@ impl Runner {
         context: SessionContext,
         runtime: tokio::runtime::Handle,
         versions: BTreeMap<String, i64>,
+        lease: Lease,
+        tries: Tries,
         run_id: String,
     ) -> Result<Self, RunError> {
         let history = runtime.block_on(RunHistory::read(&context))?;
-        let runs = lake.table(runs_table())?;
-        Ok(Self { lake, context, runtime, history, runs, versions, run_id, failed: BTreeSet::new() })
+        Ok(Self { lake, context, runtime, history, lease, tries, versions, run_id, failed: BTreeSet::new() })
     }
 
     /// The versions of what a model reads; a table that is not there is left out.
@@ -78,7 +101,7 @@ impl Runner {
         let (started_at, inputs) = (clock(), self.inputs(model));
         let made = match model.needs().find(|need| self.failed.contains(*need)) {
             Some(need) => Err(RunError::Upstream(need.to_owned())),
-            None => self.replace(model),
+            None => self.try_replace(model),
         };
         let (outcome, rows, error) = match made {
             Ok(rows) => (Outcome::Done, Some(rows), None),
@@ -98,9 +121,47 @@ impl Runner {
             inputs,
             error,
         };
-        self.runs.write(&run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?)?;
-        self.runs.commit()?;
+        self.note(run)
+    }
+
+    /// Notes that a model cannot be run.
+    ///
+    /// # Errors
+    /// When the note cannot be written.
+    pub fn refuse(&mut self, name: &str, why: &ModelError, clock: impl Fn() -> i64) -> Result<Run, RunError> {
+        self.failed.insert(name.to_owned());
+        let run = Run {
+            run_id: self.run_id.clone(),
+            model: name.to_owned(),
+            fingerprint: String::new(),
+            started_at: clock(),
+            ended_at: clock(),
+            outcome: Outcome::Failed,
+            rows: None,
+            inputs: BTreeMap::new(),
+            error: Some(why.to_string()),
+        };
+        self.note(run)
+    }
+
+    fn note(&self, run: Run) -> Result<Run, RunError> {
+        self.lease.note(&run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?)?;
         Ok(run)
+    }
+
+    fn try_replace(&mut self, model: &GoldModel) -> Result<i64, RunError> {
+        let mut pause = self.tries.pause;
+        for left in (0..self.tries.count).rev() {
+            match self.replace(model) {
+                Err(error) if left > 0 && error.is_transient() => {
+                    tracing::warn!(model = model.name, %error, "trying again in {pause:?}");
+                    std::thread::sleep(pause);
+                    pause = (pause * LONGER).min(PAUSE_MAX);
+                }
+                made => return made,
+            }
+        }
+        self.replace(model)
     }
 
     fn replace(&mut self, model: &GoldModel) -> Result<i64, RunError> {
@@ -118,7 +179,7 @@ impl Runner {
 }
 
 /// The history of runs: a row for each model that ran.
-fn runs_table() -> TableSpec {
+pub fn runs_table() -> TableSpec {
     TableSpec {
         bucket: Bucket::Gold,
         path: "runs".to_owned(),

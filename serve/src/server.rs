@@ -1,7 +1,7 @@
 //! The HTTP server: its routes and what every answer carries.
 
 use crate::{
-    AlertEvidence, ModelInfo, StatusSource,
+    AlertEvidence, GoldSource, ModelInfo, StatusSource,
     api::{self, ApiError, SummaryCache},
     dashboard,
 };
@@ -47,6 +47,8 @@ pub struct ServeState {
     pub models: Arc<dyn ModelSource>,
     /// What the checks of quality found.
     pub quality: Arc<dyn QualitySource>,
+    /// The tables of gold.
+    pub gold: Arc<dyn GoldSource>,
     /// The events behind alerts.
     pub evidence: Arc<dyn AlertEvidence>,
 }
@@ -125,6 +127,9 @@ impl Shared {
         api::snooze,
         api::end_snooze,
         api::quality,
+        api::gold_tables,
+        api::gold_table,
+        api::runs,
         api::status,
         api::healthz,
         api::readyz,
@@ -151,6 +156,9 @@ pub fn router(state: ServeState) -> Router {
         .route("/api/v1/alerts/{id}/ack", post(api::acknowledge))
         .route("/api/v1/alerts/{id}/snooze", post(api::snooze).delete(api::end_snooze))
         .route("/api/v1/quality", get(api::quality))
+        .route("/api/v1/gold", get(api::gold_tables))
+        .route("/api/v1/gold/{table}", get(api::gold_table))
+        .route("/api/v1/runs", get(api::runs))
         .route("/alerts", get(api::alerts_html))
         .route("/alerts/{id}", get(api::alert_html))
         .route("/quality", get(api::quality_html))

@@ -6,8 +6,8 @@ use sluice_events::{
 };
 use sluice_quality::{Figure, Kind, QualityReport, QualityResult, ReportBuilder, Severity as OnFailure};
 use sluice_serve::{
-    AlertEvidence, ColumnInfo, ColumnRole, ExampleEvent, ModelInfo, NoEvidence, PartitionStatus, QualitySource,
-    ServeState, Status, StatusSource, serve,
+    AlertEvidence, ColumnInfo, ColumnRole, ExampleEvent, GoldSource, GoldTableInfo, ModelInfo, NoEvidence,
+    PartitionStatus, QualitySource, RunInfo, RunQuery, ServeState, Status, StatusSource, serve,
 };
 use sluice_sinks::{
     Metric, Metrics,
@@ -47,6 +47,57 @@ impl QualitySource for FixedQuality {
         let results = self.0.lock().unwrap().clone();
         results.ok_or("s3://silver is away")?.into_iter().for_each(|result| report.add(result));
         Ok(Arc::new(report.finish()))
+    }
+}
+
+/// Two tables, of which one was made once, and failed since.
+struct FixedGold;
+
+fn gold_run(outcome: &str, ended_at: &str) -> RunInfo {
+    RunInfo {
+        run_id: "1".to_owned(),
+        model: "kpi_overview".to_owned(),
+        outcome: outcome.to_owned(),
+        started_at: "2024-03-01T10:00:00Z".to_owned(),
+        ended_at: ended_at.to_owned(),
+        seconds: 2.0,
+        rows: (outcome == "done").then_some(3),
+        inputs: [("silver.orders".to_owned(), 7)].into(),
+        error: (outcome == "failed").then(|| "division by zero".to_owned()),
+    }
+}
+
+impl GoldSource for FixedGold {
+    fn tables(&self) -> Result<Vec<GoldTableInfo>, String> {
+        let table = |name: &str| GoldTableInfo {
+            name: name.to_owned(),
+            room: "kpis".to_owned(),
+            title: "Overview".to_owned(),
+            grain: "one source".to_owned(),
+            key: vec!["source".to_owned()],
+            unit: "orders".to_owned(),
+            definition: "orders = distinct orders".to_owned(),
+            source: "a book".to_owned(),
+            reads: vec!["silver.orders".to_owned()],
+            made: None,
+            failed: None,
+        };
+        let [made, failed] = [("done", "2024-03-01T10:00:02Z"), ("failed", "2024-03-01T11:00:02Z")]
+            .map(|(outcome, at)| Some(gold_run(outcome, at)));
+        Ok(vec![GoldTableInfo { made, failed, ..table("kpi_overview") }, table("kpi_new")])
+    }
+
+    fn rows(&self, table: &GoldTableInfo, limit: usize) -> Result<Option<Vec<serde_json::Map<String, Value>>>, String> {
+        let row = |n: usize| [("source".to_owned(), n.into())].into_iter().collect();
+        Ok(table.made.is_some().then(|| (0..3).take(limit).map(row).collect()))
+    }
+
+    fn runs(&self, query: &RunQuery) -> Result<Vec<RunInfo>, String> {
+        if query.model.as_deref() == Some("away") {
+            return Err("s3://gold is away".to_owned());
+        }
+        let runs = [gold_run("failed", "2024-03-01T11:00:02Z"), gold_run("done", "2024-03-01T10:00:02Z")];
+        Ok(runs.into_iter().filter(|run| !query.failed || run.error.is_some()).take(query.limit).collect())
     }
 }
 
@@ -111,6 +162,7 @@ impl Server {
             status: status.clone(),
             models: Arc::new(models()),
             quality: quality.clone(),
+            gold: Arc::new(FixedGold),
             evidence,
         };
         let (stop, stopped) = oneshot::channel();
@@ -699,9 +751,12 @@ fn the_description_lists_every_route_and_its_page_works() {
             "/api/v1/alerts/{id}/ack",
             "/api/v1/alerts/{id}/chart.svg",
             "/api/v1/alerts/{id}/snooze",
+            "/api/v1/gold",
+            "/api/v1/gold/{table}",
             "/api/v1/kpis/{model}",
             "/api/v1/models",
             "/api/v1/quality",
+            "/api/v1/runs",
             "/api/v1/status",
             "/api/v1/summary",
             "/healthz",
@@ -836,6 +891,28 @@ fn what_is_expected_of_rows_is_told_with_its_history() {
     let away = server.get("/api/v1/quality");
     assert_eq!((away.status, away.json()["error"].as_str().unwrap()), (503, "the lake does not answer"));
     assert!(!away.text.contains("s3://"));
+}
+
+#[test]
+fn gold_is_told_with_its_meaning_and_its_runs() {
+    let server = Server::with_data();
+    let tables = server.get("/api/v1/gold").json();
+    let names: Vec<&str> = tables["tables"].as_array().unwrap().iter().map(|t| t["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["kpi_overview", "kpi_new"]);
+
+    let table = server.get("/api/v1/gold/kpi_overview?limit=2").json();
+    assert_eq!((&table["definition"], &table["key"][0]), (&"orders = distinct orders".into(), &"source".into()));
+    assert_eq!((&table["made"]["rows"], &table["failed"]["error"]), (&3.into(), &"division by zero".into()));
+    assert_eq!(table["rows"].as_array().unwrap().len(), 2);
+    assert_eq!(server.get("/api/v1/gold/kpi_new").json()["rows"], Value::Null, "it was never made");
+    assert_eq!(server.get("/api/v1/gold/kpi_none").status, 404);
+    assert_eq!(server.get("/api/v1/gold/kpi_overview?limit=0").status, 400);
+
+    let runs = |query: &str| server.get(&format!("/api/v1/runs{query}")).json()["runs"].as_array().unwrap().len();
+    assert_eq!([runs(""), runs("?failed=1"), runs("?limit=1")], [2, 1, 1]);
+    let away = server.get("/api/v1/runs?model=away");
+    assert_eq!(away.status, 503);
+    assert!(!away.text.contains("s3://"), "{}", away.text);
 }
 
 #[test]

@@ -87,6 +87,10 @@ metrics! {
     AlertAttemptsFailed = "sluice_alert_notice_failures_total", Counter, ["receiver"], "Attempts to send a notice that failed.";
     AlertsDropped = "sluice_alert_notices_dropped_total", Counter, ["receiver", "reason"], "Notices that were given up: the backlog was full, the receiver refused them, or was away for too long.";
     AlertBacklog = "sluice_alert_notices_waiting", IntGauge, ["receiver"], "Notices that wait for a receiver.";
+    GoldRuns = "sluice_gold_runs_total", Counter, ["model", "outcome"], "Times that a table of gold was made (done), or could not be (failed).";
+    GoldFailing = "sluice_gold_failing", IntGauge, ["model"], "1 when a table of gold could not be made the last time: it is the last good one; else 0.";
+    GoldRunSeconds = "sluice_gold_run_seconds", Gauge, ["model"], "How long it took to make a table of gold, the last time.";
+    GoldMade = "sluice_gold_made_timestamp_seconds", Gauge, ["model"], "When a table of gold was made last by this process, seconds since 1970.";
     Uptime = "sluice_start_time_seconds", Gauge, [], "When this process started, seconds since 1970.";
     BuildInfo = "sluice_build_info", IntGauge, ["version"], "Always 1.";
 }

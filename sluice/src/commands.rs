@@ -270,7 +270,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
             return Ok(verdict(doctor::run(config, json)?));
         }
         Command::Dlq(command) => return dlq::run(&config, command),
-        Command::Gold(command) => return gold_command::run(&config, command),
+        Command::Gold(command) => return gold_command::run(config, command),
         Command::Alerts(command) => return alerts::run(&config, command, &tried),
         Command::Detect(args) => detect_command::run(&args)?,
         Command::Load { files, json } => load::run(&config, &files, json)?,

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use sluice_alert_channels::AlertsConfig;
 use sluice_event_log::LogConfig;
 use sluice_events::{EventFormat, RegistryConfig, Subject, ValidationRules};
+use sluice_gold::GoldConfig;
 use sluice_producer::SimulateConfig;
 use sluice_quality::QualityConfig;
 use sluice_sinks::{kpi_store::KpiStoreConfig, lake::LakeConfig};
@@ -34,6 +35,7 @@ pub struct Config {
     pub sources: SourcesConfig,
     pub kpi_store: KpiStoreConfig,
     pub models: ModelsConfig,
+    pub gold: GoldConfig,
     pub quality: QualityConfig,
     pub detect: DetectConfig,
     pub alerts: AlertsConfig,
@@ -221,6 +223,8 @@ pub struct ListenConfig {
 }
 
 const DEFAULTS: &str = include_str!("../../sluice.toml");
+/// It is put off a few times in its length, each time by a commit.
+const LEASE_MIN: Duration = Duration::from_secs(1);
 const VARIABLE_PREFIX: &str = "SLUICE__";
 
 /// What the command line says about the configuration.
@@ -299,6 +303,9 @@ impl Config {
             if value == 0 {
                 return Err(WrongUse(format!("{key} must be above 0")).into());
             }
+        }
+        if self.gold.tries == 0 || self.gold.lease < LEASE_MIN {
+            return Err(WrongUse("gold.tries must be 1 or more, and gold.lease 1s or more".to_owned()).into());
         }
         if self.time.late_grain.is_zero() || self.lake.roll_age.is_zero() {
             return Err(WrongUse("time.late_grain and lake.roll_age must be above 0".to_owned()).into());

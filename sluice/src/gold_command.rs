@@ -1,18 +1,24 @@
 //! `sluice gold`: the models of gold, and running them.
 
-use crate::{Config, WrongUse, models::walk_texts, pipeline::now_millis, query};
+use crate::{
+    Config, WrongUse,
+    gold_runs::{GoldModels, GoldRuns},
+    query, roles,
+};
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use include_dir::{Dir, include_dir};
-use sluice_gold::{GoldModel, Graph, Outcome, ROOMS, Runner};
-use sluice_sinks::lake::Lake;
+use sluice_gold::{GoldModel, Graph, Run};
+use sluice_sinks::Metrics;
 use std::{
-    collections::BTreeMap,
     process::ExitCode,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../models/gold");
+/// Exit code after a signal.
+const STOPPED: u8 = 130;
+/// How often a run looks whether another process has finished.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// What to do with gold.
 #[derive(Debug, Subcommand)]
@@ -32,50 +38,50 @@ pub(crate) enum GoldCommand {
         #[arg(long)]
         full: bool,
     },
+    /// Run by the schedule of the setting gold.schedule until a signal, as `sluice up` does.
+    Schedule,
     /// Show which model reads what, as a graph in the DOT language.
     Graph,
 }
 
-/// The models of gold: those shipped, and the user's; a file of the user replaces the shipped one of the same name.
-fn models(config: &Config) -> Result<Vec<GoldModel>> {
-    let state = datafusion::prelude::SessionContext::new().state();
-    let mut models = BTreeMap::new();
-    for room in ROOMS {
-        for text in walk_texts(SHIPPED.get_dir(room), &config.models.dir.join("gold").join(room))? {
-            let model = GoldModel::parse(&text.name, room, &text.text, text.file.clone(), &state);
-            let model = model.map_err(|e| WrongUse(format!("{}: {e}", text.place())))?;
-            if let Some(other) = models.get(&text.name).filter(|other: &&GoldModel| other.room != room) {
-                return Err(
-                    WrongUse(format!("two models are called {}: in {} and in {room}", text.name, other.room)).into()
-                );
-            }
-            models.insert(text.name.clone(), model);
-        }
-    }
-    Ok(models.into_values().collect())
-}
-
-pub(crate) fn run(config: &Config, command: GoldCommand) -> Result<ExitCode> {
-    let models = models(config)?;
-    let graph = Graph::new(&models).map_err(|e| WrongUse(e.to_string()))?;
+pub(crate) fn run(config: Config, command: GoldCommand) -> Result<ExitCode> {
+    let models = GoldModels::load(&config)?;
+    let (sound, names) = (models.sound, models.broken.keys().cloned().collect::<Vec<_>>());
+    let graph = Graph::new(&sound, models.broken);
     match command {
         GoldCommand::List => query::seen_enough(list(&graph))?,
-        GoldCommand::Show { name } => show(&graph, known(&models, &name)?),
-        GoldCommand::Graph => draw(&models),
-        GoldCommand::Run { names, full } => {
-            for name in &names {
-                known(&models, name)?;
+        GoldCommand::Show { name } => show(&graph, known(&sound, &graph, &name)?),
+        GoldCommand::Graph => draw(&sound),
+        GoldCommand::Schedule => return follow_schedule(config),
+        GoldCommand::Run { names: asked, full } => {
+            let asked: Vec<String> = asked.iter().map(|name| short(name).to_owned()).collect();
+            for name in asked.iter().filter(|name| !names.contains(name)) {
+                if !sound.iter().any(|model| model.name == *name) {
+                    return Err(unknown(name));
+                }
             }
-            return make(config, &graph.needed(&names), full);
+            return make(config, &asked, full);
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn known<'a>(models: &'a [GoldModel], name: &str) -> Result<&'a GoldModel> {
-    let name = name.strip_prefix("gold.").unwrap_or(name);
-    let found = models.iter().find(|model| model.name == name);
-    found.ok_or_else(|| WrongUse(format!("there is no model '{name}'; sluice gold list shows them")).into())
+/// `gold.x` is called x here.
+fn short(name: &str) -> &str {
+    name.strip_prefix("gold.").unwrap_or(name)
+}
+
+fn unknown(name: &str) -> anyhow::Error {
+    WrongUse(format!("there is no model '{name}'; sluice gold list shows them")).into()
+}
+
+fn known<'a>(models: &'a [GoldModel], graph: &Graph<'_>, name: &str) -> Result<&'a GoldModel> {
+    let name = short(name);
+    if let Some(model) = models.iter().find(|model| model.name == name) {
+        return Ok(model);
+    }
+    let fault = graph.faults().get(name).map(|fault| WrongUse(fault.to_string()).into());
+    Err(fault.unwrap_or_else(|| unknown(name)))
 }
 
 fn list(graph: &Graph<'_>) -> Result<()> {
@@ -83,6 +89,9 @@ fn list(graph: &Graph<'_>) -> Result<()> {
     let mut out = std::io::stdout().lock();
     for model in graph.in_order() {
         writeln!(out, "{:<10} {:<26} {} ({})", model.room, model.name, model.header.title, model.header.grain)?;
+    }
+    for (name, fault) in graph.faults() {
+        writeln!(out, "{:<10} {name:<26} CANNOT RUN: {fault}", "")?;
     }
     Ok(())
 }
@@ -118,32 +127,48 @@ fn draw(models: &[GoldModel]) {
     println!("}}");
 }
 
-fn make(config: &Config, models: &[&GoldModel], full: bool) -> Result<ExitCode> {
-    let runtime = crate::roles::runtime()?;
-    let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
-    let (context, versions) = query::session_with_versions(config, &runtime)?;
-    let run_id = now_millis().to_string();
-    let mut runner = Runner::new(lake, context, runtime.handle().clone(), versions, run_id)?;
-    let (began, mut counts) = (Instant::now(), [0usize; 3]);
-    for model in models {
-        if !full && runner.is_current(model) {
-            counts[2] += 1;
-            continue;
+fn make(config: Config, names: &[String], full: bool) -> Result<ExitCode> {
+    let runtime = roles::runtime()?;
+    let stop = roles::stop_signal(&runtime);
+    let runs = GoldRuns::new(Arc::new(config), runtime.handle().clone(), Arc::new(Metrics::new()));
+    let (began, mut told) = (Instant::now(), false);
+    let made = loop {
+        if let Some(made) = runs.run(names, full, &stop, print)? {
+            break made;
         }
-        let run = runner.run(model, now_millis).context("note the run")?;
-        let took = Duration::from_millis((run.ended_at - run.started_at).max(0) as u64);
-        match run.outcome {
-            Outcome::Done => {
-                counts[0] += 1;
-                eprintln!("gold.{:<26} {:>10} rows  {took:.1?}", run.model, run.rows.unwrap_or_default());
-            }
-            Outcome::Failed => {
-                counts[1] += 1;
-                eprintln!("gold.{:<26} failed: {}", run.model, run.error.unwrap_or_default());
-            }
+        if stop.load(Ordering::Acquire) {
+            return Ok(ExitCode::from(STOPPED));
         }
+        if !std::mem::replace(&mut told, true) {
+            eprintln!("another process is making the tables; waiting for it");
+        }
+        std::thread::sleep(WAIT);
+    };
+    let stopped = if made.stopped { "; stopped before the rest" } else { "" };
+    let (done, current, failed) = (made.done, made.current, made.failed);
+    eprintln!("{done} tables made, {current} unchanged, {failed} failed; {:.1?}{stopped}", began.elapsed());
+    Ok(match (made.stopped, failed) {
+        (true, _) => ExitCode::from(STOPPED),
+        (false, 0) => ExitCode::SUCCESS,
+        (false, _) => ExitCode::FAILURE,
+    })
+}
+
+fn print(run: &Run) {
+    let took = Duration::from_millis((run.ended_at - run.started_at).max(0) as u64);
+    match &run.error {
+        None => eprintln!("gold.{:<26} {:>10} rows  {took:.1?}", run.model, run.rows.unwrap_or_default()),
+        Some(error) => eprintln!("gold.{:<26} failed: {error}", run.model),
     }
-    let [done, failed, current] = counts;
-    eprintln!("{done} tables made, {current} unchanged, {failed} failed; {:.1?}", began.elapsed());
-    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::from(1) })
+}
+
+fn follow_schedule(config: Config) -> Result<ExitCode> {
+    let runtime = roles::runtime()?;
+    let stop = roles::stop_signal(&runtime);
+    let next = config.gold.schedule.next(crate::pipeline::now_millis());
+    next.context("gold.schedule is empty: nothing to wait for")?;
+    let metrics = Arc::new(Metrics::new());
+    let _server = crate::serve_role::start_metrics(&config.metrics.listen, &metrics, None, &runtime)?;
+    GoldRuns::new(Arc::new(config), runtime.handle().clone(), metrics).follow_schedule(&stop);
+    Ok(ExitCode::SUCCESS)
 }

@@ -12,6 +12,8 @@ mod detect_command;
 mod dlq;
 mod doctor;
 mod gold_command;
+mod gold_reader;
+mod gold_runs;
 mod judged;
 mod known_times;
 mod lake_command;

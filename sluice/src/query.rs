@@ -26,16 +26,16 @@ pub enum Format {
 }
 
 /// A session that knows every table of the lake: `bronze.*`, `silver.*`, `live.*`, `gold.*`.
-pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<SessionContext> {
+pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Handle) -> Result<SessionContext> {
     Ok(session_with_versions(config, runtime)?.0)
 }
 
 /// The same, and the Delta version of each table as the session sees it.
 pub(crate) fn session_with_versions(
     config: &Config,
-    runtime: &tokio::runtime::Runtime,
+    runtime: &tokio::runtime::Handle,
 ) -> Result<(SessionContext, BTreeMap<String, i64>)> {
-    let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
+    let lake = Lake::new(config.lake.clone(), runtime.clone());
     // `FROM 'file.parquet'` reads a file.
     let context =
         SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
@@ -65,7 +65,7 @@ pub(crate) fn session_with_versions(
 /// `sluice query`.
 pub(crate) fn run(config: &Config, sql: &str, format: Format) -> Result<()> {
     let runtime = crate::roles::runtime()?;
-    let context = session(config, &runtime)?;
+    let context = session(config, runtime.handle())?;
     let batches = runtime.block_on(async {
         let options = datafusion::execution::context::SQLOptions::new()
             .with_allow_ddl(false)

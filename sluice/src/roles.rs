@@ -7,7 +7,7 @@ use crate::{
     pipeline::Pipeline,
     process_role::{EndOffsets, ProcessRole},
     produce::{self, Source},
-    serve_role::{self, ProcessStatus},
+    serve_role::{self, ProcessStatus, Server},
 };
 use anyhow::{Context, Result};
 use sluice_sinks::{Metrics, kpi_store};
@@ -58,13 +58,17 @@ fn wait(pipeline: &Pipeline, stop: &AtomicBool, mut tick: impl FnMut() -> Result
     Ok(())
 }
 
+fn metrics_of(pipeline: &Pipeline, runtime: &tokio::runtime::Runtime) -> Result<Option<Server>> {
+    serve_role::start_metrics(&pipeline.config.metrics.listen, &pipeline.metrics, Some(&pipeline.failure), runtime)
+}
+
 /// `sluice process`.
 pub(crate) fn process(config: Config, until_drained: bool) -> Result<()> {
     let runtime = runtime()?;
     let stop = stop_signal(&runtime);
     let pipeline = Pipeline::open(config, &runtime)?;
     let models = LiveModels::load(&pipeline.config)?;
-    let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
+    let _metrics = metrics_of(&pipeline, &runtime)?;
     let mut role = ProcessRole::start(&pipeline, &models, runtime.handle(), until_drained)?;
     tracing::info!(partitions = pipeline.event_partitions, "process: running");
     let ends = EndOffsets::now(&pipeline)?;
@@ -86,7 +90,7 @@ pub(crate) fn merge(config: Config, until_drained: bool) -> Result<()> {
     let pipeline = Pipeline::open(config, &runtime)?;
     let models = LiveModels::load(&pipeline.config)?;
     let store = kpi_store::open(&pipeline.config.kpi_store)?;
-    let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
+    let _metrics = metrics_of(&pipeline, &runtime)?;
     let mut role = MergeRole::start(&pipeline, &models, &store, runtime.handle(), until_drained)?;
     tracing::info!(partitions = pipeline.merge_partitions, "merge: running");
     if !until_drained {
@@ -119,6 +123,6 @@ pub(crate) fn produce(config: Config, source: &Source) -> Result<()> {
     let runtime = runtime()?;
     let stop = stop_signal(&runtime);
     let pipeline = Pipeline::open(config, &runtime)?;
-    let _metrics = serve_role::start_metrics(&pipeline, &runtime)?;
+    let _metrics = metrics_of(&pipeline, &runtime)?;
     produce::run(&pipeline, source, &stop, true)
 }

@@ -3,8 +3,9 @@
 use crate::{
     Config,
     alerts::SilverEvents,
+    gold_reader::GoldReader,
     live_models::LiveModels,
-    pipeline::{Pipeline, now_millis},
+    pipeline::{Failure, now_millis},
     process_role::{ProgressOfPartitions, statuses},
     quality_report::LakeQuality,
 };
@@ -90,6 +91,7 @@ pub(crate) fn start(
         status: status.clone(),
         models: live.clone(),
         quality: Arc::new(LakeQuality::new(config, runtime.handle().clone())),
+        gold: Arc::new(GoldReader::new(config, runtime.handle().clone())),
         evidence: Arc::new(SilverEvents::new(config, runtime.handle().clone(), live)),
     };
     let (stop, stopped) = oneshot::channel::<()>();
@@ -105,20 +107,24 @@ pub(crate) fn start(
 }
 
 /// Starts `/metrics` and `/healthz` of a role without the API, unless `metrics.listen` is empty.
-pub(crate) fn start_metrics(pipeline: &Pipeline, runtime: &tokio::runtime::Runtime) -> Result<Option<Server>> {
-    let listen = &pipeline.config.metrics.listen;
+pub(crate) fn start_metrics(
+    listen: &str,
+    metrics: &Arc<Metrics>,
+    failure: Option<&Arc<Failure>>,
+    runtime: &tokio::runtime::Runtime,
+) -> Result<Option<Server>> {
     if listen.is_empty() {
         return Ok(None);
     }
     let listener = runtime.block_on(bind("metrics.listen", listen))?;
     let address = listener.local_addr().context("listen")?;
-    let metrics = pipeline.metrics.clone();
-    let failure = pipeline.failure.clone();
+    let metrics = metrics.clone();
+    let failure = failure.cloned();
     let router =
         axum::Router::new().route("/metrics", axum::routing::get(move || async move { metrics.render() })).route(
             "/healthz",
             axum::routing::get(move || async move {
-                match failure.is_set() {
+                match failure.as_ref().is_some_and(|failure| failure.is_set()) {
                     false => (axum::http::StatusCode::OK, "ok"),
                     true => (axum::http::StatusCode::SERVICE_UNAVAILABLE, "failed"),
                 }

@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    gold_runs::GoldRuns,
     live_models::LiveModels,
     merge_role::MergeRole,
     pipeline::{Pipeline, spawn},
@@ -29,7 +30,7 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     let pipeline = Pipeline::open(config, &runtime)?;
     let models = LiveModels::load(&pipeline.config)?;
     let store = kpi_store::open(&pipeline.config.kpi_store)?;
-    let status = ProcessStatus::new(&["produce", "process", "merge", "serve"], &pipeline.metrics);
+    let status = ProcessStatus::new(&["produce", "process", "merge", "gold", "serve"], &pipeline.metrics);
     let server = serve_role::start(&pipeline.config, &runtime, &store, &pipeline.metrics, &status, &models)?;
     let merge = MergeRole::start(&pipeline, &models, &store, runtime.handle(), true)?;
     let mut process = ProcessRole::start(&pipeline, &models, runtime.handle(), true)?;
@@ -43,6 +44,16 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
         let shown = until_drained || matches!(source, Source::Replay(_));
         let failure = pipeline.failure.clone();
         spawn("producer".to_owned(), &failure, move || produce::run(&pipeline, &source, &stop, shown))?
+    };
+    let gold = {
+        let runs = GoldRuns::new(pipeline.config.clone(), runtime.handle().clone(), pipeline.metrics.clone());
+        let (stop, is_off) = (stop.clone(), until_drained);
+        spawn("gold".to_owned(), &pipeline.failure, move || {
+            if !is_off {
+                runs.follow_schedule(&stop);
+            }
+            Ok(())
+        })?
     };
     let mut ends = None;
     let mut told = Instant::now();
@@ -63,6 +74,7 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     }
     let signalled = stop.swap(true, Ordering::AcqRel);
     let _ = producer.join();
+    let _ = gold.join();
     if until_drained && !signalled && !pipeline.failure.is_set() {
         process.drain()?;
     }

@@ -3,6 +3,7 @@
 mod alert_pages;
 mod alerts;
 mod error;
+mod gold;
 mod health;
 mod kpis;
 mod models;
@@ -18,6 +19,7 @@ pub(crate) use alerts::{
 };
 pub use alerts::{AlertBody, AlertDetailBody, alert_detail};
 pub(crate) use error::{ApiError, ErrorBody, no_such_method, no_such_page};
+pub(crate) use gold::{__path_gold_table, __path_gold_tables, __path_runs, gold_table, gold_tables, runs};
 pub(crate) use health::{__path_healthz, __path_metrics, __path_readyz, healthz, metrics, readyz};
 pub(crate) use kpis::{__path_kpis, kpis};
 pub(crate) use models::{__path_models, models};

@@ -12,6 +12,7 @@ mod table;
 mod table_schema;
 #[cfg(test)]
 mod tests;
+mod transient;
 mod upsert;
 
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
@@ -25,6 +26,7 @@ pub use maintain::{
 pub use parquet_layout::writer_properties;
 pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
+pub use transient::is_transient;
 pub use upsert::{Again, Staging, Upserted};
 
 pub use deltalake::DeltaTable;

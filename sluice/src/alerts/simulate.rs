@@ -69,7 +69,7 @@ pub(crate) fn run(config: &Config, args: &SimulateArgs, overrides: &[String]) ->
     let mut history = HistoryWatch::new(model, &header, &times).map_err(|e| WrongUse(e.to_string()))?;
 
     let runtime = crate::roles::runtime()?;
-    let context = query::session(config, &runtime)?;
+    let context = query::session(config, runtime.handle())?;
     let mut episodes = Episodes { from, alerts: BTreeMap::new(), windows: 0, first: None, last: None };
     runtime.block_on(async {
         let table = format!("live.{}", model.name);

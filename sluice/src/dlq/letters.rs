@@ -128,7 +128,7 @@ pub(crate) struct Letters {
 impl Letters {
     /// None when no letter was ever written.
     pub fn open(config: &Config, runtime: &Runtime) -> Result<Option<Self>> {
-        let context = query::session(config, runtime)?;
+        let context = query::session(config, runtime.handle())?;
         runtime.block_on(async {
             let Ok(table) = context.table("bronze.dead_letters").await else { return Ok(None) };
             // A table that an older sluice made has no schema ids.

@@ -78,7 +78,7 @@ pub(crate) fn run(config: &Config, deep: bool, json: bool) -> Result<bool> {
     let lake = Lake::new(config.lake.clone(), runtime.handle().clone());
     // The marks first: see there.
     let mut marks = Marks::read(config, &lake)?;
-    let mut context = query::session(config, &runtime)?;
+    let mut context = query::session(config, runtime.handle())?;
     let has_bronze = runtime.block_on(context.table("bronze.events")).is_ok();
     if has_bronze {
         let began = Instant::now();
@@ -90,7 +90,7 @@ pub(crate) fn run(config: &Config, deep: bool, json: bool) -> Result<bool> {
                 break;
             }
             marks = now;
-            context = query::session(config, &runtime)?;
+            context = query::session(config, runtime.handle())?;
             report = Report { deep, ..Report::default() };
         }
         let ledgers = &report.partitions;

@@ -1,7 +1,12 @@
 //! Gold: business questions over the lake.
 
-use crate::support::{Sluice, data, skipped};
-use std::path::Path;
+use crate::support::{Sluice, data, interrupt, skipped, wait_for};
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    thread,
+};
 
 /// Expected tables, and the questions that give them. The last one, of quality, is of loading.
 const TABLES: [(&str, &str); 16] = [
@@ -158,6 +163,69 @@ fn a_table_is_a_file_and_one_that_fails_fails_alone() {
     let told = String::from_utf8(sluice.output(&["gold", "run", "biggest"]).stderr).unwrap();
     assert!(told.contains("no_such_column"), "{told}");
     write("biggest", "SELECT amount FROM gold.twice");
-    let told = String::from_utf8(sluice.output(&["gold", "run"]).stderr).unwrap();
-    assert!(told.contains("circle"), "{told}");
+    write("torn", "SELECT amount FRM orders");
+    write("smallest", "SELECT min(amount) AS amount FROM orders");
+    let output = sluice.output(&["gold", "run"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("in a circle: biggest, twice") && told.contains("torn.sql"), "{told}");
+    assert_eq!(sluice.query("SELECT amount FROM gold.smallest"), ["4.5000"], "what is sound was made");
+    assert_eq!(sluice.number("SELECT count(*) FROM gold.kpi_overview"), 1);
+    let listed = String::from_utf8(sluice.run(&["gold", "list"]).stdout).unwrap();
+    assert!(listed.contains("torn") && listed.contains("CANNOT RUN"), "{listed}");
+}
+
+#[test]
+fn runs_of_two_processes_follow_each_other() {
+    let sluice = Sluice::new();
+    let orders = sluice.path("achats.csv");
+    std::fs::write(&orders, "id_achat,id_client,date_achat,montant,produit\na,7,2024-03-01T10:00:00Z,10.50,tea\n")
+        .unwrap();
+    let clients = sluice.path("clients.csv");
+    std::fs::write(&clients, "id_client,nom,email,date_inscription,pays\n7,Ann,a@example.com,2024-01-01,FR\n").unwrap();
+    sluice.run(&["load", clients.to_str().unwrap(), orders.to_str().unwrap()]);
+    let both = [sluice.start(&["gold", "run"]), sluice.start(&["gold", "run"])];
+    let told: Vec<String> = both
+        .into_iter()
+        .map(|child| {
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stderr).unwrap()
+        })
+        .collect();
+    let idle = told.iter().filter(|told| told.contains("0 tables made")).count();
+    assert_eq!(idle, 1, "one makes all, the other waits and finds nothing to do: {told:#?}");
+    assert_eq!(sluice.number("SELECT count(*) - count(DISTINCT model) FROM gold.runs"), 0, "each table was made once");
+}
+
+#[test]
+fn the_schedule_makes_tables_and_the_api_tells_of_them() {
+    let settings =
+        ["serve.listen=127.0.0.1:0", "gold.schedule=*/5 * * * * *", "lake.roll_age=500ms", "simulate.rate=2000"];
+    let sluice = Sluice::with(&settings);
+    let mut child = sluice.start(&["up"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut lines = stderr.by_ref().map_while(Result::ok);
+    let address = lines.find_map(|line| line.strip_prefix("dashboard  ")?.split_whitespace().next().map(str::to_owned));
+    let address = address.unwrap();
+    let reader = thread::spawn(move || stderr.map_while(Result::ok).for_each(drop));
+    let get = |path: &str| -> Value {
+        let body = ureq::get(format!("{address}api/v1/{path}")).call().unwrap().body_mut().read_to_string().unwrap();
+        serde_json::from_str(&body).unwrap()
+    };
+    let overview = wait_for("orders in the overview", || {
+        let overview = get("gold/kpi_overview");
+        (overview["rows"][0]["orders"].as_u64()? > 0).then_some(overview)
+    });
+    assert!(overview["definition"].as_str().unwrap().contains("repeat_rate"), "{overview:#}");
+    let revenue = overview["rows"][0]["revenue"].as_str().expect("money is text");
+    assert_eq!(revenue.split_once('.').map(|(_, cents)| cents.len()), Some(4), "{revenue}");
+    let runs = get("runs?model=kpi_overview");
+    assert_eq!(runs["runs"][0]["outcome"], "done", "{runs:#}");
+    assert!(runs["runs"][0]["inputs"]["silver.events"].as_u64() > Some(0), "{runs:#}");
+    let names = get("gold")["tables"].as_array().unwrap().len();
+    assert!(names >= 24, "{names}");
+    interrupt(&child);
+    assert!(child.wait().unwrap().success());
+    reader.join().unwrap();
 }

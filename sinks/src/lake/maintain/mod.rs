@@ -17,7 +17,7 @@ pub use erasure::Erasure;
 pub use forget::{Forgotten, erasures_schema};
 pub use history::Commit;
 pub use retain::Retained;
-use rewrite::came_second;
+pub(super) use rewrite::came_second;
 pub use shape::{DayShape, SIZE_CLASSES, TableShape};
 
 use super::{Lake, LakeConfig, LakeError, SCHEMAS};

@@ -225,7 +225,7 @@ impl AsyncFileReader for ObjectReader {
 }
 
 /// Whether another commit was first, whatever it did.
-pub(super) fn came_second(error: &DeltaTableError) -> bool {
+pub(in crate::lake) fn came_second(error: &DeltaTableError) -> bool {
     matches!(
         error,
         DeltaTableError::VersionAlreadyExists(_)

@@ -1,0 +1,177 @@
+//! Making tables of gold: by command, and by the schedule of the settings.
+
+use crate::{
+    Config, WrongUse,
+    models::{ModelText, walk_texts},
+    pipeline::now_millis,
+    query,
+};
+use anyhow::{Context, Result};
+use include_dir::{Dir, include_dir};
+use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, Tries, runs_table};
+use sluice_sinks::{Metric, Metrics, lake::Lake};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../models/gold");
+/// How often a schedule looks at the clock, and at the signal to stop.
+const TICK: Duration = Duration::from_millis(200);
+
+/// The models of gold, those shipped and the user's, and the texts that are none.
+pub(crate) struct GoldModels {
+    pub sound: Vec<GoldModel>,
+    pub broken: BTreeMap<String, ModelError>,
+}
+
+impl GoldModels {
+    /// Reads them; a file of the user replaces the shipped one of the same name.
+    ///
+    /// # Errors
+    /// When the folder cannot be read, or two models have one name.
+    pub fn load(config: &Config) -> Result<Self> {
+        let state = datafusion::prelude::SessionContext::new().state();
+        let mut rooms: BTreeMap<String, (&str, ModelText)> = BTreeMap::new();
+        for room in ROOMS {
+            for text in walk_texts(SHIPPED.get_dir(room), &config.models.dir.join("gold").join(room))? {
+                if let Some((other, _)) = rooms.get(&text.name) {
+                    return Err(
+                        WrongUse(format!("two models are called {}: in {other} and in {room}", text.name)).into()
+                    );
+                }
+                rooms.insert(text.name.clone(), (room, text));
+            }
+        }
+        let mut models = Self { sound: Vec::new(), broken: BTreeMap::new() };
+        for (name, (room, text)) in rooms {
+            match GoldModel::parse(&name, room, &text.text, text.file.clone(), &state) {
+                Ok(model) => models.sound.push(model),
+                Err(error) => drop(models.broken.insert(name, error.in_file(text.file.as_deref()))),
+            }
+        }
+        Ok(models)
+    }
+}
+
+/// What became of the models that were asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Made {
+    pub done: usize,
+    pub current: usize,
+    pub failed: usize,
+    /// A signal came before all was done.
+    pub stopped: bool,
+}
+
+/// What runs need.
+pub(crate) struct GoldRuns {
+    config: Arc<Config>,
+    runtime: tokio::runtime::Handle,
+    metrics: Arc<Metrics>,
+}
+
+impl GoldRuns {
+    pub fn new(config: Arc<Config>, runtime: tokio::runtime::Handle, metrics: Arc<Metrics>) -> Self {
+        Self { config, runtime, metrics }
+    }
+
+    /// Makes the tables of these models (none: all) and of those that they read, where inputs or text have changed, or all of
+    /// them; `tell` hears of each. None when another process is at it. Ends between two models when `stop` is set.
+    ///
+    /// # Errors
+    /// When the lake cannot be read, or the history not be written. A model that fails is no error.
+    pub fn run(
+        &self,
+        names: &[String],
+        full: bool,
+        stop: &AtomicBool,
+        mut tell: impl FnMut(&Run),
+    ) -> Result<Option<Made>> {
+        let GoldModels { sound, broken } = GoldModels::load(&self.config)?;
+        let graph = Graph::new(&sound, broken);
+        let lake = Lake::new(self.config.lake.clone(), self.runtime.clone());
+        let settings = &self.config.gold;
+        let runs = lake.table(runs_table())?;
+        let Some(lease) = Lease::take(runs, settings.lease, now_millis)? else { return Ok(None) };
+        // After the lease was taken: what another run has made is seen.
+        let (context, versions) = query::session_with_versions(&self.config, &self.runtime)?;
+        let tries = Tries { count: settings.tries, pause: settings.pause };
+        let run_id = now_millis().to_string();
+        let mut runner = Runner::new(lake, context, self.runtime.clone(), versions, lease, tries, run_id)?;
+        let mut made = Made::default();
+        let models = graph.needed(names);
+        let is_asked_for = |name: &String| {
+            names.is_empty() || names.contains(name) || models.iter().any(|m| m.needs().any(|need| need == name))
+        };
+        for (name, why) in graph.faults().iter().filter(|(name, _)| is_asked_for(name)) {
+            let run = runner.refuse(name, why, now_millis).context("note the run")?;
+            made.failed += 1;
+            self.count(&run);
+            tell(&run);
+        }
+        for model in models {
+            if stop.load(Ordering::Acquire) {
+                made.stopped = true;
+                break;
+            }
+            if !full && runner.is_current(model) {
+                made.current += 1;
+                continue;
+            }
+            let run = runner.run(model, now_millis).context("note the run")?;
+            match run.outcome {
+                Outcome::Done => made.done += 1,
+                Outcome::Failed => made.failed += 1,
+            }
+            self.count(&run);
+            tell(&run);
+        }
+        Ok(Some(made))
+    }
+
+    fn count(&self, run: &Run) {
+        self.metrics.add(Metric::GoldRuns, &[&run.model, run.outcome.name()], 1);
+        self.metrics.set(Metric::GoldFailing, &[&run.model], f64::from(u8::from(run.outcome == Outcome::Failed)));
+        if run.outcome == Outcome::Done {
+            let seconds = (run.ended_at - run.started_at) as f64 / 1000.0;
+            self.metrics.set(Metric::GoldRunSeconds, &[&run.model], seconds);
+            self.metrics.set(Metric::GoldMade, &[&run.model], run.ended_at as f64 / 1000.0);
+        }
+    }
+
+    /// Runs by the schedule of the settings until `stop` is set. What fails is logged, and tried again at the next time.
+    pub fn follow_schedule(&self, stop: &AtomicBool) {
+        let schedule = &self.config.gold.schedule;
+        let mut next = schedule.next(now_millis());
+        while let Some(at) = next
+            && !stop.load(Ordering::Acquire)
+        {
+            if now_millis() < at {
+                std::thread::sleep(TICK);
+                continue;
+            }
+            let failed = |run: &Run| {
+                if let Some(error) = &run.error {
+                    tracing::error!(
+                        model = run.model,
+                        error,
+                        "a table of gold could not be made; the last good one stays"
+                    );
+                }
+            };
+            match self.run(&[], false, stop, failed) {
+                Ok(Some(made)) => tracing::info!(made.done, made.current, made.failed, "gold: tables made"),
+                Ok(None) => tracing::info!("gold: another process is making the tables"),
+                Err(error) => {
+                    tracing::error!(error = crate::causes(&error), "gold: the tables could not be made; trying again")
+                }
+            }
+            next = schedule.next(now_millis());
+        }
+    }
+}
