@@ -2,7 +2,7 @@
 //!
 //! It is a `txn` action in the log of `gold.runs`: the version of application `gold/lease` is the moment, in milliseconds
 //! since 1970, until which it is held. Delta lets one of two takers through; who has it puts that moment off while it works.
-//! A process that dies leaves a lease that runs out. Clocks of machines may differ by less than its length.
+//! A process that dies leaves a lease that runs out. Clocks of machines may differ by half its length.
 
 use arrow::array::RecordBatch;
 use sluice_sinks::lake::{LakeError, LakeTable};

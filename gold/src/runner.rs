@@ -7,9 +7,10 @@ use datafusion::{
     error::DataFusionError,
     prelude::{Expr, SessionContext, cast, ident},
 };
-use sluice_sinks::lake::{Bucket, Lake, LakeError, TableSpec, is_transient};
+use sluice_sinks::lake::{Bucket, DeltaTable, Lake, LakeError, TableSpec, is_transient};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -89,7 +90,7 @@ impl Runner {
 
     /// Whether the model's table is what a run would make of it.
     pub fn is_current(&self, model: &GoldModel) -> bool {
-        let is_there = self.versions.contains_key(&format!("gold.{}", model.name));
+        let is_there = self.versions.contains_key(&table_of(model));
         is_there && self.history.is_current(&model.name, &model.fingerprint, &self.inputs(model))
     }
 
@@ -101,7 +102,7 @@ impl Runner {
         let (started_at, inputs) = (clock(), self.inputs(model));
         let made = match model.needs().find(|need| self.failed.contains(*need)) {
             Some(need) => Err(RunError::Upstream(need.to_owned())),
-            None => self.try_replace(model),
+            None => self.tried(&model.name, || self.replace(model)).and_then(|made| self.take_on(model, made)),
         };
         let (outcome, rows, error) = match made {
             Ok(rows) => (Outcome::Done, Some(rows), None),
@@ -145,37 +146,53 @@ impl Runner {
     }
 
     fn note(&self, run: Run) -> Result<Run, RunError> {
-        self.lease.note(&run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?)?;
+        let row = run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?;
+        self.tried(&run.model, || Ok(self.lease.note(&row)?))?;
         Ok(run)
     }
 
-    fn try_replace(&mut self, model: &GoldModel) -> Result<i64, RunError> {
+    /// Tries again while the store fails.
+    fn tried<T>(&self, model: &str, attempt: impl Fn() -> Result<T, RunError>) -> Result<T, RunError> {
         let mut pause = self.tries.pause;
-        for left in (0..self.tries.count).rev() {
-            match self.replace(model) {
-                Err(error) if left > 0 && error.is_transient() => {
-                    tracing::warn!(model = model.name, %error, "trying again in {pause:?}");
+        for _ in 1..self.tries.count {
+            match attempt() {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(model, %error, "trying again in {pause:?}");
                     std::thread::sleep(pause);
                     pause = (pause * LONGER).min(PAUSE_MAX);
                 }
-                made => return made,
+                ended => return ended,
             }
         }
-        self.replace(model)
+        attempt()
     }
 
-    fn replace(&mut self, model: &GoldModel) -> Result<i64, RunError> {
-        let frame = self.runtime.block_on(async { storable(self.context.sql(&model.sql).await?) })?;
-        let name = format!("gold.{}", model.name);
-        let (table, rows) = self.lake.replace(Bucket::Gold, &model.name, &name, frame)?;
-        table.update_datafusion_session(&self.context.state()).map_err(|e| DataFusionError::External(Box::new(e)))?;
+    fn replace(&self, model: &GoldModel) -> Result<(DeltaTable, i64), RunError> {
+        // A fault of the engine is one of this model, not of the process.
+        let made = catch_unwind(AssertUnwindSafe(|| {
+            let frame = self.runtime.block_on(async { storable(self.context.sql(&model.sql).await?) })?;
+            Ok(self.lake.replace(Bucket::Gold, &model.name, &table_of(model), frame)?)
+        }));
+        made.unwrap_or_else(|_| Err(DataFusionError::Internal("the engine panicked; see the log".to_owned()).into()))
+    }
+
+    /// Lets the models after it read the table as it is now.
+    fn take_on(&mut self, model: &GoldModel, (table, rows): (DeltaTable, i64)) -> Result<i64, RunError> {
+        let session = table.update_datafusion_session(&self.context.state());
+        session.map_err(|e| DataFusionError::External(Box::new(e)))?;
         let provider = self.runtime.block_on(table.table_provider().build());
         let provider = provider.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let name = table_of(model);
         self.context.deregister_table(&*name)?;
         self.context.register_table(&*name, Arc::new(provider))?;
         self.versions.insert(name, table.version().unwrap_or_default() as i64);
         Ok(rows)
     }
+}
+
+/// The name in SQL of a model's table.
+fn table_of(model: &GoldModel) -> String {
+    format!("gold.{}", model.name)
 }
 
 /// The history of runs: a row for each model that ran.

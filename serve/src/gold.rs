@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
 /// A table of gold, as its file says it, and how it was made last.
-#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct GoldTableInfo {
     /// Its name in paths and in SQL (`gold.<name>`).
     #[schema(example = "kpi_overview")]

@@ -1,5 +1,6 @@
 //! The configuration: one typed tree, defaults in `sluice.toml`, read in one place.
 
+use crate::sql_role::SqlConfig;
 use crate::{WrongUse, lake_tables::checked_tables};
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -40,6 +41,7 @@ pub struct Config {
     pub detect: DetectConfig,
     pub alerts: AlertsConfig,
     pub serve: ListenConfig,
+    pub sql: SqlConfig,
     pub metrics: ListenConfig,
     pub simulate: SimulateConfig,
 }

@@ -66,7 +66,16 @@ impl GoldReader {
                 failed: failed.filter(is_last).map(run_info),
             }
         };
-        Ok(models.sound.iter().map(info).collect())
+        let mut tables: Vec<GoldTableInfo> = models.sound.iter().map(info).collect();
+        // Its last good table is there all the same.
+        tables.extend(models.broken.keys().map(|name| GoldTableInfo {
+            name: name.clone(),
+            made: last(name, Outcome::Done).map(run_info),
+            failed: last(name, Outcome::Failed).map(run_info),
+            ..GoldTableInfo::default()
+        }));
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(tables)
     }
 
     fn first_rows(&self, table: &GoldTableInfo, limit: usize) -> Result<Option<Vec<Map<String, Value>>>> {
@@ -77,7 +86,8 @@ impl GoldReader {
             let order = table.key.iter().filter(known).map(|column| ident(column).sort(true, false)).collect();
             exact(frame)?.sort(order)?.limit(0, Some(limit))?.collect().await
         })?;
-        let mut writer = arrow::json::ArrayWriter::new(Vec::new());
+        let builder = arrow::json::WriterBuilder::new().with_explicit_nulls(true);
+        let mut writer = builder.build::<_, arrow::json::writer::JsonArray>(Vec::new());
         writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
         writer.finish()?;
         match writer.into_inner() {

@@ -121,6 +121,8 @@ impl GoldRuns {
             }
             if !full && runner.is_current(model) {
                 made.current += 1;
+                // It may have been made by somebody else since it failed here.
+                self.metrics.set(Metric::GoldFailing, &[&model.name], 0.0);
                 continue;
             }
             let run = runner.run(model, now_millis).context("note the run")?;

@@ -34,6 +34,7 @@ mod recovery;
 mod reference_keys;
 mod roles;
 mod serve_role;
+mod sql_role;
 pub mod telemetry;
 mod up;
 mod verify;

@@ -1,13 +1,14 @@
 //! One role at a time, in its own process, until a signal.
 
 use crate::{
-    Config,
+    Config, WrongUse,
     live_models::LiveModels,
     merge_role::MergeRole,
     pipeline::Pipeline,
     process_role::{EndOffsets, ProcessRole},
     produce::{self, Source},
     serve_role::{self, ProcessStatus, Server},
+    sql_role,
 };
 use anyhow::{Context, Result};
 use sluice_sinks::{Metrics, kpi_store};
@@ -108,9 +109,15 @@ pub(crate) fn serve(config: &Config) -> Result<()> {
     let store = kpi_store::open(&config.kpi_store)?;
     let metrics = Arc::new(Metrics::new());
     let status = ProcessStatus::new(&["serve"], &metrics);
-    let server = serve_role::start(config, &runtime, &store, &metrics, &status, &models)?
-        .context("serve.listen is empty: nothing to serve")?;
-    eprintln!("dashboard  http://{}/    API  http://{0}/docs", server.address);
+    let server = serve_role::start(config, &runtime, &store, &metrics, &status, &models)?;
+    let sql = sql_role::start(config, &runtime)?;
+    if server.is_none() && sql.is_none() {
+        return Err(WrongUse("serve.listen and sql.listen are empty: nothing to serve".to_owned()).into());
+    }
+    if let Some(server) = &server {
+        eprintln!("dashboard  http://{}/    API  http://{0}/docs", server.address);
+    }
+    sql_role::say(sql.as_ref(), config);
     while !stop.load(Ordering::Acquire) {
         models.look(None);
         std::thread::sleep(TICK);

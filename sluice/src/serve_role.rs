@@ -65,7 +65,7 @@ pub(crate) struct Server {
     _stop: oneshot::Sender<()>,
 }
 
-async fn bind(key: &str, listen: &str) -> Result<tokio::net::TcpListener> {
+pub(crate) async fn bind(key: &str, listen: &str) -> Result<tokio::net::TcpListener> {
     tokio::net::TcpListener::bind(listen).await.with_context(|| {
         format!("listen on {listen}: choose another address with --set {key}=127.0.0.1:0, or \"\" for none")
     })

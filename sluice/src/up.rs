@@ -10,6 +10,7 @@ use crate::{
     produce::{self, Source},
     roles::{runtime, stop_signal},
     serve_role::{self, ProcessStatus},
+    sql_role,
 };
 use anyhow::Result;
 use sluice_sinks::{Metric, Metrics, kpi_store};
@@ -32,6 +33,7 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     let store = kpi_store::open(&pipeline.config.kpi_store)?;
     let status = ProcessStatus::new(&["produce", "process", "merge", "gold", "serve"], &pipeline.metrics);
     let server = serve_role::start(&pipeline.config, &runtime, &store, &pipeline.metrics, &status, &models)?;
+    let sql = sql_role::start(&pipeline.config, &runtime)?;
     let merge = MergeRole::start(&pipeline, &models, &store, runtime.handle(), true)?;
     let mut process = ProcessRole::start(&pipeline, &models, runtime.handle(), true)?;
     status.watch(process.progress());
@@ -39,6 +41,7 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     if let Some(server) = &server {
         eprintln!("dashboard  http://{}/    API  http://{0}/docs    metrics  http://{0}/metrics", server.address);
     }
+    sql_role::say(sql.as_ref(), &pipeline.config);
     let producer = {
         let (pipeline, stop) = (pipeline.clone(), stop.clone());
         let shown = until_drained || matches!(source, Source::Replay(_));
@@ -74,14 +77,14 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     }
     let signalled = stop.swap(true, Ordering::AcqRel);
     let _ = producer.join();
-    let _ = gold.join();
     if until_drained && !signalled && !pipeline.failure.is_set() {
         process.drain()?;
     }
     process.stop()?;
     merge.finish()?;
+    let _ = gold.join();
     pipeline.failure.take()?;
-    drop(server);
+    drop((server, sql));
     summary(&pipeline.metrics, started);
     Ok(())
 }

@@ -106,7 +106,19 @@ impl Lake {
         let log = path.split('/').fold(root.prefix.clone(), |at, part| at.join(part)).join("_delta_log");
         // The oldest commits go when a checkpoint stands for them.
         let marks = ["00000000000000000000.json", "_last_checkpoint"].map(|file| log.clone().join(file));
-        if root.store.head(&marks[0]).await.is_err() && root.store.head(&marks[1]).await.is_err() {
+        let mut is_there = false;
+        for mark in &marks {
+            match root.store.head(mark).await {
+                Ok(_) => is_there = true,
+                Err(object_store::Error::NotFound { .. }) => {}
+                // A store that does not answer is no table that is not there.
+                Err(error) => {
+                    let message = format!("{path}: {error}");
+                    return Err(LakeError::Place { table: bucket.as_str().to_owned(), message });
+                }
+            }
+        }
+        if !is_there {
             return Ok(None);
         }
         let place = self.location(bucket, path)?;

@@ -19,4 +19,5 @@ mod quality;
 mod real_input;
 mod recovery;
 mod scale_out;
+mod sql;
 mod support;

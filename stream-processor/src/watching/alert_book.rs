@@ -56,6 +56,8 @@ struct Episode {
     /// Windows that the numbers of its course are over: those of the first reading.
     course_horizon: u32,
     usual_windows: u32,
+    /// Start of the first window that the numbers of the alert are over.
+    seen_since: i64,
     /// Start of the window in which it began, or began again.
     began: i64,
     /// When it ended; none while it is open.
@@ -115,8 +117,14 @@ impl AlertBook {
             let members = watch.detector.group(finding.node);
             let group = watch.plan.group_of(members);
             let fingerprint = fingerprint(model, &watch.plan, finding.metric, &group);
-            if self.episodes.get(&fingerprint).is_some_and(|e| e.is_over_and_unlike(&finding.reading)) {
-                self.episodes.remove(&fingerprint);
+            if let Some(mut other) = self.episodes.remove(&fingerprint) {
+                let turned = other.is_low != (finding.reading.z_score < 0.0);
+                if turned && other.ended.is_none() {
+                    other.end(window.start, Resolution::Recovered);
+                }
+                // Too low after too high is another thing. What ended is told, and not looked for any more.
+                let key = if turned { other.alert.id.clone() } else { fingerprint.clone() };
+                self.episodes.insert(key, other);
             }
             let episode = match self.episodes.get_mut(&fingerprint) {
                 Some(known) => {
@@ -154,7 +162,7 @@ impl AlertBook {
         change: &dyn Fn(usize, &[Member], usize) -> f64,
     ) -> Vec<AlertUpdate> {
         for episode in self.episodes.values_mut() {
-            let since = episode.alert.since.get();
+            let since = episode.seen_since;
             if episode.ended.is_none() && since <= start && start < since + episode.alert.horizon_millis {
                 episode.correct(&watches[episode.plan].plan, start, change);
             }
@@ -298,16 +306,12 @@ impl Episode {
             horizon: 1,
             course_horizon: found.reading.horizon,
             usual_windows: 0,
+            seen_since: window.start,
             began: window.start,
             ended: None,
             told: None,
             stake: None,
         }
-    }
-
-    /// Whether it ended, and what is found now is the other way: too low after too high is another thing.
-    fn is_over_and_unlike(&self, reading: &Reading) -> bool {
-        self.ended.is_some() && self.is_low != (reading.z_score < 0.0)
     }
 
     /// It came back before the series had been quiet for long.
@@ -331,6 +335,7 @@ impl Episode {
             alert.tail_probability = reading.tail_probability;
             alert.false_alarms_per_year = reading.false_alarms_per_year;
             let since = window.start + window.slide - i64::from(reading.horizon) * window.slide;
+            self.seen_since = since;
             alert.horizon_millis = window.millis_of(reading.horizon);
             // Since when is what it was first seen by; later readings only say how bad it is.
             alert.since =

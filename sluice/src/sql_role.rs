@@ -1,0 +1,195 @@
+//! SQL for BI: the tables of the lake as a PostgreSQL server shows its own.
+
+use crate::{Config, query, serve_role};
+use anyhow::{Context, Result};
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider},
+    error::{DataFusionError, Result as DataFusionResult},
+    execution::runtime_env::RuntimeEnvBuilder,
+    prelude::{SessionConfig, SessionContext},
+};
+use futures::FutureExt as _;
+use serde::Deserialize;
+use sluice_serve::{Refresh, SqlAccount, add_pg_catalog, serve_postgres};
+use sluice_stream_processor::register_batch_functions;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// Questions see the lake as it was this long ago at most.
+const FRESH: Duration = Duration::from_secs(2);
+const CATALOG: &str = "sluice";
+/// Where the views are, and what is looked for without a schema.
+const VIEWS: &str = "public";
+const SCHEMAS: [&str; 5] = ["bronze", "silver", "gold", "live", VIEWS];
+
+/// Section `[sql]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct SqlConfig {
+    pub listen: String,
+    pub user: String,
+    password: String,
+    password_file: String,
+    pub memory_bytes_max: usize,
+}
+
+impl fmt::Debug for SqlConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlConfig").field("listen", &self.listen).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl SqlConfig {
+    /// Who may ask.
+    fn account(&self) -> Result<SqlAccount> {
+        let password = match self.password_file.as_str() {
+            "" => self.password.clone(),
+            file => {
+                let text = std::fs::read_to_string(file).with_context(|| format!("sql.password_file {file}"))?;
+                text.trim_end_matches(['\r', '\n']).to_owned()
+            }
+        };
+        anyhow::ensure!(
+            !password.is_empty(),
+            "sql.listen needs sql.password (SLUICE__SQL__PASSWORD) or sql.password_file"
+        );
+        Ok(SqlAccount { user: self.user.clone(), password })
+    }
+}
+
+type Tables = BTreeMap<String, Arc<dyn TableProvider>>;
+
+/// The tables of all schemas, as the lake has them.
+struct LakeTables {
+    config: Config,
+    runtime: tokio::runtime::Handle,
+    known: RwLock<BTreeMap<&'static str, Tables>>,
+    read_at: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl LakeTables {
+    fn read(&self) -> Result<BTreeMap<&'static str, Tables>> {
+        let (session, _) = query::session_with_versions(&self.config, &self.runtime)?;
+        let catalog = session.catalog("datafusion").context("the session has a catalog")?;
+        let mut all = BTreeMap::new();
+        for schema in SCHEMAS {
+            let Some(provider) = catalog.schema(schema) else { continue };
+            let tables: &mut Tables = all.entry(schema).or_default();
+            for name in provider.table_names() {
+                if let Some(table) = self.runtime.block_on(provider.table(&name))? {
+                    tables.insert(name, table);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Reads what has changed, unless that was done a moment ago. When the lake is away, what was known stays.
+    async fn refresh(self: &Arc<Self>) {
+        let mut read_at = self.read_at.lock().await;
+        if read_at.is_some_and(|at| at.elapsed() < FRESH) {
+            return;
+        }
+        // Before reading: what is written meanwhile is read the next time.
+        let asked_at = Instant::now();
+        let lake = self.clone();
+        match tokio::task::spawn_blocking(move || lake.read()).await {
+            Ok(Ok(all)) => *self.known.write().unwrap_or_else(PoisonError::into_inner) = all,
+            Ok(Err(error)) => tracing::warn!(error = crate::causes(&error), "SQL: the lake does not answer"),
+            Err(error) => tracing::error!(%error, "SQL: read the lake"),
+        }
+        *read_at = Some(asked_at);
+    }
+
+    fn of<T>(&self, schema: &str, look: impl FnOnce(&Tables) -> T) -> T {
+        look(self.known.read().unwrap_or_else(PoisonError::into_inner).get(schema).unwrap_or(&Tables::new()))
+    }
+}
+
+/// A schema of the lake, as it was read last. Nothing can be put into it.
+struct LakeSchema {
+    name: &'static str,
+    lake: Arc<LakeTables>,
+}
+
+impl fmt::Debug for LakeSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LakeSchema").field(&self.name).finish()
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for LakeSchema {
+    fn table_names(&self) -> Vec<String> {
+        self.lake.of(self.name, |tables| tables.keys().cloned().collect())
+    }
+
+    async fn table(&self, name: &str) -> DataFusionResult<Option<Arc<dyn TableProvider>>, DataFusionError> {
+        Ok(self.lake.of(self.name, |tables| tables.get(name).cloned()))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.lake.of(self.name, |tables| tables.contains_key(name))
+    }
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct SqlServer {
+    pub address: std::net::SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+/// Starts it, unless `sql.listen` is empty.
+pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Option<SqlServer>> {
+    if config.sql.listen.is_empty() {
+        return Ok(None);
+    }
+    let account = config.sql.account()?;
+    let lake = Arc::new(LakeTables {
+        config: config.clone(),
+        runtime: runtime.handle().clone(),
+        known: RwLock::default(),
+        read_at: tokio::sync::Mutex::default(),
+    });
+    runtime.block_on(lake.refresh());
+    let settings = SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema(CATALOG, VIEWS);
+    let memory = RuntimeEnvBuilder::new().with_memory_limit(config.sql.memory_bytes_max, 1.0).build_arc()?;
+    let context = SessionContext::new_with_config_rt(settings.with_create_default_catalog_and_schema(false), memory);
+    let catalog = MemoryCatalogProvider::new();
+    for name in SCHEMAS {
+        catalog.register_schema(name, Arc::new(LakeSchema { name, lake: lake.clone() }))?;
+    }
+    context.register_catalog(CATALOG, Arc::new(catalog));
+    register_batch_functions(&context);
+    add_pg_catalog(&context, CATALOG)?;
+    let listener = runtime.block_on(serve_role::bind("sql.listen", &config.sql.listen))?;
+    let address = listener.local_addr().context("listen")?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let refresh: Refresh = Arc::new(move || {
+        let lake = lake.clone();
+        async move { lake.refresh().await }.boxed()
+    });
+    runtime.spawn(serve_postgres(listener, Arc::new(context), account, refresh, async move {
+        let _ = stopped.await;
+    }));
+    Ok(Some(SqlServer { address, _stop: stop }))
+}
+
+/// Tells where it is.
+pub(crate) fn say(server: Option<&SqlServer>, config: &Config) {
+    if let Some(server) = server {
+        eprintln!(
+            "SQL        psql -h {} -p {} -U {} {CATALOG}",
+            server.address.ip(),
+            server.address.port(),
+            config.sql.user
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! SQL over the wire protocol of PostgreSQL.
+
+use crate::support::{Sluice, interrupt};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Stdio},
+    thread,
+    time::Duration,
+};
+
+/// `sluice serve` with SQL, and where that is. Ends when it is dropped.
+struct Served {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Served {
+    fn start(sluice: &Sluice) -> Self {
+        let mut command = sluice.command(&["serve"]);
+        for setting in ["serve.listen=127.0.0.1:0", "sql.listen=127.0.0.1:0"] {
+            command.args(["--set", setting]);
+        }
+        let mut child = command.env("SLUICE__SQL__PASSWORD", "between us").stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let line = lines.find(|line| line.starts_with("SQL ")).expect("it says where it is");
+        thread::spawn(move || lines.for_each(drop));
+        let word = |at: usize| line.split_whitespace().nth(at).unwrap().to_owned();
+        let address = format!("{}:{}", word(3), word(5)).parse().unwrap();
+        Self { child, address }
+    }
+
+    fn login(&self, user: &str, password: &str) -> Result<Client, postgres::Error> {
+        let mut config = Config::new();
+        config.host(&self.address.ip().to_string()).port(self.address.port()).user(user).password(password);
+        config.dbname("sluice").connect(NoTls)
+    }
+
+    fn client(&self) -> Client {
+        self.login("sluice", "between us").unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        interrupt(&self.child);
+        let _ = self.child.wait();
+    }
+}
+
+/// The first column of the rows, as text.
+fn texts(client: &mut Client, sql: &str) -> Vec<String> {
+    let messages = client.simple_query(sql).unwrap();
+    let rows = messages.into_iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    rows.collect()
+}
+
+fn shop() -> Sluice {
+    let sluice = Sluice::new();
+    let clients = sluice.path("clients.csv");
+    std::fs::write(&clients, "id_client,nom,email,date_inscription,pays\n7,Ann,a@example.com,2024-01-01,FR\n").unwrap();
+    let orders = sluice.path("achats.csv");
+    let header = "id_achat,id_client,date_achat,montant,produit\n";
+    std::fs::write(&orders, format!("{header}a,7,2024-03-01T10:00:00Z,10.50,tea\n")).unwrap();
+    sluice.run(&["load", clients.to_str().unwrap(), orders.to_str().unwrap()]);
+    sluice
+}
+
+#[test]
+fn clients_of_postgresql_read_the_lake_as_it_is_now() {
+    let sluice = shop();
+    let served = Served::start(&sluice);
+    let mut client = served.client();
+    assert_eq!(texts(&mut client, "SELECT amount FROM silver.orders"), ["10.5000"]);
+    assert_eq!(texts(&mut client, "SELECT source FROM orders"), ["files"], "the views too");
+    let row = client
+        .query_one("SELECT order_id, order_time::text, amount FROM silver.orders WHERE customer_id = $1", &[&"7"]);
+    let row = row.unwrap();
+    assert_eq!((row.get::<_, &str>(0), row.columns()[2].type_().name()), ("a", "numeric"));
+    // What clients look up to draw their trees.
+    let tables = "SELECT table_schema || '.' || table_name FROM information_schema.tables WHERE table_schema = 'silver' ORDER BY 1";
+    assert!(texts(&mut client, tables).contains(&"silver.orders".to_owned()));
+    let relations = "SELECT c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+                     WHERE n.nspname = 'silver' AND c.relname = 'orders'";
+    assert_eq!(texts(&mut client, relations), ["orders"]);
+
+    assert!(client.simple_query("SELECT * FROM gold.kpi_overview").is_err(), "it was not made yet");
+    sluice.run(&["gold", "run", "kpi_overview"]);
+    thread::sleep(Duration::from_secs(3));
+    assert_eq!(texts(&mut client, "SELECT revenue FROM gold.kpi_overview"), ["10.5000"]);
+}
+
+#[test]
+fn nobody_writes_and_strangers_do_not_read() {
+    let sluice = shop();
+    let served = Served::start(&sluice);
+    for (user, password) in [("sluice", "guess"), ("postgres", "between us"), ("sluice", "")] {
+        assert!(served.login(user, password).is_err(), "{user} {password}");
+    }
+    let mut client = served.client();
+    let writes = [
+        "INSERT INTO silver.orders SELECT * FROM silver.orders",
+        "DELETE FROM silver.orders",
+        "UPDATE silver.orders SET amount = 0",
+        "CREATE TABLE t AS SELECT 1",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION '/etc/passwd'",
+        "COPY (SELECT 1) TO '/tmp/sluice-was-here.csv'",
+        "DROP TABLE silver.orders",
+        "SET datafusion.execution.batch_size = 1",
+        "EXPLAIN ANALYZE INSERT INTO silver.orders SELECT * FROM silver.orders",
+        "DECLARE c CURSOR FOR SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM '/etc/passwd'",
+        "TRUNCATE silver.orders",
+    ];
+    for sql in writes {
+        assert!(client.simple_query(sql).is_err(), "{sql}");
+        assert!(client.execute(sql, &[]).is_err(), "prepared: {sql}");
+    }
+    let refused = client.simple_query(writes[0]).unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("25006"), "{refused}");
+    assert_eq!(texts(&mut client, "SELECT count(*) FROM silver.orders"), ["1"]);
+    let unknown = client.simple_query("SELECT nothing FROM silver.orders").unwrap_err();
+    let told = unknown.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
+    assert!(told.contains("nothing"), "{told}");
+}
+
+/// A message of the protocol: its kind, none for the first one, its length, its text.
+fn message(kind: Option<u8>, text: &[u8]) -> Vec<u8> {
+    let length = (text.len() as u32 + 4).to_be_bytes();
+    kind.into_iter().chain(length).chain(text.iter().copied()).collect()
+}
+
+/// The kinds of all messages that come until the server closes, or is silent for a while.
+fn kinds(socket: &mut TcpStream) -> Vec<char> {
+    socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    let (mut all, mut head) = (Vec::new(), [0; 5]);
+    while socket.read_exact(&mut head).is_ok() {
+        all.push(char::from(head[0]));
+        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4;
+        socket.read_exact(&mut vec![0; length]).unwrap();
+    }
+    all
+}
+
+#[test]
+fn a_question_without_a_login_has_no_answer() {
+    let sluice = shop();
+    let served = Served::start(&sluice);
+    let question = message(Some(b'Q'), b"SELECT amount FROM silver.orders\0");
+    let first = message(Some(b'p'), b"SCRAM-SHA-256\0\0\0\0\x20n,,n=,r=fyko+d2lbbFgONRv9qkxdawL");
+    for (user, login) in [("sluice", vec![]), ("nobody", vec![]), ("nobody", first.clone()), ("sluice", first)] {
+        let mut socket = TcpStream::connect(served.address).unwrap();
+        let version = 196_608_u32.to_be_bytes();
+        let names = format!("user\0{user}\0database\0sluice\0\0");
+        let start = message(None, &[&version[..], names.as_bytes()].concat());
+        socket.write_all(&[start, login, question.clone(), question.clone()].concat()).unwrap();
+        let answer = kinds(&mut socket);
+        assert!(!answer.is_empty() && !answer.contains(&'D') && !answer.contains(&'T'), "{user}: {answer:?}");
+    }
+    assert_eq!(texts(&mut served.client(), "SELECT amount FROM silver.orders"), ["10.5000"]);
+}
+
+#[test]
+fn what_a_client_sets_is_its_own() {
+    let sluice = Sluice::new();
+    let served = Served::start(&sluice);
+    let (mut one, mut other) = (served.client(), served.client());
+    let zone = |client: &mut Client| texts(client, "SELECT to_char(to_timestamp(0), '%H')");
+    let before = zone(&mut other);
+    for set in [
+        "SET timezone TO 'Asia/Tokyo'",
+        "SET TIME ZONE 'Asia/Tokyo'",
+        "SET search_path = gold",
+        "SET client_min_messages = warning",
+    ] {
+        one.batch_execute(set).unwrap();
+        one.execute(set, &[]).unwrap();
+    }
+    assert!(one.batch_execute("SET datafusion.catalog.default_schema = 'gold'").is_err());
+    assert_eq!(zone(&mut other), before);
+}
+
+#[test]
+fn sql_without_a_password_is_refused() {
+    let sluice = Sluice::new();
+    let output = sluice.output(&["serve", "--set", "sql.listen=127.0.0.1:0"]);
+    assert!(!output.status.success());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("sql.password"), "{told}");
+}
