@@ -16,10 +16,10 @@ use arrow::{
     compute::{cast, filter, filter_record_batch},
     datatypes::{DataType, Int64Type},
 };
-use datafusion::{execution::context::SessionContext, logical_expr::col, prelude::lit};
+use datafusion::{logical_expr::col, prelude::lit};
 use sluice_events::{DeadLetter, Decoded, Offset, Reason, Records, Stage, Validation};
-use sluice_sinks::lake::TableSpec;
-use std::{collections::BTreeMap, sync::Arc};
+use sluice_sinks::lake::{TableSpec, read_rows};
+use std::collections::BTreeMap;
 
 const MESSAGE: &str = "it was refused before";
 
@@ -127,10 +127,7 @@ fn read(
     }
     let table = pipeline.lake.find(bucket, &path)?.context("the table is gone")?;
     runtime.block_on(async {
-        let context = SessionContext::new();
-        table.update_datafusion_session(&context.state())?;
         let mine = col("_partition").eq(lit(partition as i32)).and(col("_offset").gt_eq(lit(from.get())));
-        let frame = context.read_table(Arc::new(table.table_provider().build().await?))?;
-        Ok(frame.filter(mine)?.select_columns(columns)?.collect().await?)
+        Ok(read_rows(&table).await?.filter(mine)?.select_columns(columns)?.collect().await?)
     })
 }

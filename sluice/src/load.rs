@@ -12,7 +12,6 @@ use crate::{
 };
 use anyhow::{Context, Result, bail};
 use arrow::{array::AsArray, compute::cast, datatypes::DataType};
-use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -24,7 +23,7 @@ use sluice_events::LogTime;
 use sluice_quality::{Figure, QualityResult, Severity};
 use sluice_sinks::{
     Metric,
-    lake::{Again, Bucket, Lake, LakeTable, SourceFile, Staging, TableSpec, Upserted},
+    lake::{Again, Bucket, Lake, LakeTable, SourceFile, Staging, TableSpec, Upserted, read_rows},
 };
 use std::{
     collections::BTreeMap,
@@ -314,10 +313,7 @@ fn known_customers(lake: &Lake, runtime: &tokio::runtime::Handle) -> Result<IdSe
     let mut known = IdSet::default();
     let Some(table) = lake.find(Bucket::Silver, "customers")? else { return Ok(known) };
     runtime.block_on(async {
-        let context = SessionContext::new();
-        table.update_datafusion_session(&context.state())?;
-        let customers = context.read_table(Arc::new(table.table_provider().build().await?))?;
-        let mut ids = customers.select_columns(&["customer_id"])?.execute_stream().await?;
+        let mut ids = read_rows(&table).await?.select_columns(&["customer_id"])?.execute_stream().await?;
         while let Some(batch) = ids.try_next().await? {
             let texts = cast(batch.column(0), &DataType::Utf8)?;
             known.extend(texts.as_string::<i32>().iter().flatten());

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use arrow::array::RecordBatch;
 use datafusion::{
     common::ScalarValue,
-    prelude::{SessionContext, col, lit},
+    prelude::{col, lit},
 };
 use sluice_event_log::{AssignmentChange, LogKind, Membership, OffsetRange};
 use sluice_events::{
@@ -23,7 +23,7 @@ use sluice_events::{
 use sluice_sinks::{
     Metric,
     kpi_store::{KpiQuery, KpiStore},
-    lake::{Bucket, CheckpointStore, LakeTable},
+    lake::{Bucket, CheckpointStore, LakeTable, read_rows},
 };
 use sluice_stream_processor::{
     AlertUpdate, LiveModel, MergeOutput, Merger, MergerState, decode_checkpoint, encode_checkpoint, root_of,
@@ -326,11 +326,8 @@ impl MergeLoop {
             };
             let schema = upstream.pane_schema().clone();
             let batches = self.runtime.block_on(async {
-                let context = SessionContext::new();
-                table.update_datafusion_session(&context.state())?;
                 let from = ScalarValue::TimestampMillisecond(Some(needs.from.max(0)), Some("UTC".into()));
-                let rows = context.read_table(Arc::new(table.table_provider().build().await?))?;
-                anyhow::Ok(rows.filter(col(needs.column).gt_eq(lit(from)))?.collect().await?)
+                anyhow::Ok(read_rows(&table).await?.filter(col(needs.column).gt_eq(lit(from)))?.collect().await?)
             })?;
             for batch in batches {
                 let cast_column = |field: &arrow::datatypes::FieldRef| {

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use serde_json::json;
 use sluice_quality::{Kind, QualityReport, QualityResult, ReportBuilder, Severity};
 use sluice_serve::{QualitySource, quality_page};
-use sluice_sinks::lake::{Bucket, DeltaTable, Lake};
+use sluice_sinks::lake::{Bucket, DeltaTable, Lake, register};
 use std::{
     path::Path,
     sync::{Arc, Mutex, PoisonError},
@@ -73,8 +73,7 @@ impl LakeQuality {
 
     async fn over(&self, table: &DeltaTable, hours: usize) -> Result<QualityReport> {
         let context = SessionContext::new();
-        table.update_datafusion_session(&context.state())?;
-        context.register_table("quality", Arc::new(table.table_provider().build().await?))?;
+        register(&context, "quality", table).await?;
         let newest = "SELECT max(checked_at) FROM quality";
         // Files come seldom: the last one speaks until the next.
         let sql = format!(

@@ -11,14 +11,13 @@ use arrow::{
     compute::cast,
     datatypes::{DataType, Int64Type, TimeUnit, TimestampMillisecondType},
 };
-use datafusion::{execution::context::SessionContext, logical_expr::col, prelude::lit};
+use datafusion::{logical_expr::col, prelude::lit};
 use futures::StreamExt;
 use serde::{Serialize, de::DeserializeOwned};
 use sluice_event_log::OffsetRange;
 use sluice_events::{LogTime, Offset, Partition, event_schema};
-use sluice_sinks::lake::{Bucket, DeltaTable, StoredCheckpoint};
+use sluice_sinks::lake::{Bucket, DeltaTable, StoredCheckpoint, read_rows};
 use sluice_stream_processor::{PartitionWorker, WorkerState, decode_checkpoint};
-use std::sync::Arc;
 
 /// One checkpoint, as it was found.
 #[derive(Clone, Debug, Serialize)]
@@ -178,10 +177,8 @@ async fn rebuild(
     judged: &Judged,
     worker: &mut PartitionWorker,
 ) -> Result<u64> {
-    let context = SessionContext::new();
-    bronze.update_datafusion_session(&context.state())?;
-    let frame = context
-        .read_table(Arc::new(bronze.table_provider().build().await?))?
+    let frame = read_rows(&bronze)
+        .await?
         .filter(col("_partition").eq(lit(partition as i32)).and(col("_offset").lt_eq(lit(upto))))?
         .sort(vec![col("_offset").sort(true, false)])?;
     let mut stream = frame.execute_stream().await?;

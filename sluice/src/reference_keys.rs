@@ -1,13 +1,12 @@
 //! The keys of other tables of the lake, for expectations of integrity.
 
 use anyhow::{Context, Result, bail};
-use datafusion::{execution::context::SessionContext, prelude::ident};
+use datafusion::prelude::ident;
 use futures::StreamExt;
 use sluice_quality::{KeySet, Reference};
-use sluice_sinks::lake::{Lake, SCHEMAS};
+use sluice_sinks::lake::{Lake, SCHEMAS, read_rows};
 use std::{
     collections::BTreeMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -87,10 +86,7 @@ fn read(
         return Ok(None);
     }
     runtime.block_on(async {
-        let context = SessionContext::new();
-        table.update_datafusion_session(&context.state())?;
-        let frame = context.read_table(Arc::new(table.table_provider().build().await?))?;
-        let mut batches = frame.select(vec![ident(&reference.column)])?.execute_stream().await?;
+        let mut batches = read_rows(&table).await?.select(vec![ident(&reference.column)])?.execute_stream().await?;
         let mut keys = KeySet::default();
         while let Some(batch) = batches.next().await {
             keys.add(batch?.column(0))?;

@@ -1,11 +1,13 @@
 //! The lake: Delta tables in three buckets, with the offsets they cover inside their commits.
 
+mod changes;
 mod checkpoints;
 mod config;
 mod fault_point;
 mod location;
 mod maintain;
 mod parquet_layout;
+mod read;
 mod replace;
 mod sources;
 mod table;
@@ -15,6 +17,7 @@ mod tests;
 mod transient;
 mod upsert;
 
+pub use changes::{Changes, Day, date_column};
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
 pub use config::{LakeConfig, MaintainConfig, Retention, S3Config};
 pub use fault_point::fault_point;
@@ -24,6 +27,8 @@ pub use maintain::{
     erasures_schema, merge_for,
 };
 pub use parquet_layout::writer_properties;
+pub use read::{read_rows, register};
+pub use replace::{Replaced, on_dates};
 pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
 pub use transient::is_transient;
@@ -109,7 +114,10 @@ impl Lake {
         let mut is_there = false;
         for mark in &marks {
             match root.store.head(mark).await {
-                Ok(_) => is_there = true,
+                Ok(_) => {
+                    is_there = true;
+                    break;
+                }
                 Err(object_store::Error::NotFound { .. }) => {}
                 // A store that does not answer is no table that is not there.
                 Err(error) => {

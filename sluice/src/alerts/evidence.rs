@@ -9,12 +9,12 @@ use arrow::{
 };
 use datafusion::{
     common::ScalarValue,
-    prelude::{Expr, SessionContext, col, lit},
+    prelude::{Expr, col, lit},
 };
 use futures::StreamExt;
 use sluice_events::{Alert, EventTime, event_schema};
 use sluice_serve::{AlertEvidence, ExampleEvent};
-use sluice_sinks::lake::{Bucket, Lake};
+use sluice_sinks::lake::{Bucket, Lake, read_rows};
 use sluice_stream_processor::LiveModel;
 use std::sync::Arc;
 
@@ -39,11 +39,8 @@ impl SilverEvents {
         let measures = measures(model, alert);
         let Some(table) = self.lake.find(Bucket::Silver, "events")? else { return Ok(Vec::new()) };
         self.runtime.block_on(async {
-            let context = SessionContext::new();
-            table.update_datafusion_session(&context.state())?;
-            let rows = context.read_table(Arc::new(table.table_provider().build().await?))?;
             let mut found = Vec::new();
-            let mut stream = rows.filter(near(alert))?.execute_stream().await?;
+            let mut stream = read_rows(&table).await?.filter(near(alert))?.execute_stream().await?;
             while let Some(batch) = stream.next().await {
                 let batch = batch?;
                 let events = model.rows_of(&as_events(&batch)?, &alert.group, &measures)?;
