@@ -53,6 +53,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// Rows of the table; none when it failed.
     pub rows: Option<i64>,
+    /// So many parts of the table were made anew; none: all of it, or it failed.
+    pub parts: Option<i64>,
     /// The Delta versions of the tables that it read.
     pub inputs: BTreeMap<String, i64>,
     /// Why it failed.
@@ -74,6 +76,7 @@ pub fn runs_schema() -> SchemaRef {
             Field::new("rows", DataType::Int64, true),
             text("inputs", false),
             text("error", true),
+            Field::new("parts", DataType::Int64, true),
         ]))
     });
     SCHEMA.clone()
@@ -101,12 +104,11 @@ impl Run {
                 Arc::new(Int64Array::from(vec![self.rows])),
                 text(&inputs),
                 Arc::new(StringArray::from(vec![self.error.as_deref()])),
+                Arc::new(Int64Array::from(vec![self.parts])),
             ],
         )
     }
-}
 
-impl Run {
     /// The runs in rows with the columns of [`runs_schema`], of whatever types of text and time.
     ///
     /// # Errors
@@ -124,7 +126,10 @@ impl Run {
         let (ids, models, prints) = (text("run_id")?, text("model")?, text("fingerprint")?);
         let (outcomes, inputs, errors) = (text("outcome")?, text("inputs")?, text("error")?);
         let (started, ended) = (time("started_at")?, time("ended_at")?);
-        let counts = column("rows", &DataType::Int64)?.as_primitive::<Int64Type>().clone();
+        let number = |name| Ok::<_, ArrowError>(column(name, &DataType::Int64)?.as_primitive::<Int64Type>().clone());
+        // A table of an older sluice has none.
+        let parts = rows.column_by_name("parts").map(|_| number("parts")).transpose()?;
+        let counts = number("rows")?;
         let run = |at: usize| Self {
             run_id: ids.value(at).to_owned(),
             model: models.value(at).to_owned(),
@@ -133,6 +138,7 @@ impl Run {
             ended_at: ended.value(at),
             outcome: Outcome::named(outcomes.value(at)),
             rows: counts.is_valid(at).then(|| counts.value(at)),
+            parts: parts.as_ref().and_then(|parts| parts.is_valid(at).then(|| parts.value(at))),
             inputs: serde_json::from_str(inputs.value(at)).unwrap_or_default(),
             error: errors.is_valid(at).then(|| errors.value(at).to_owned()),
         };
@@ -148,10 +154,10 @@ pub fn newest_runs(runs: &str) -> String {
     )
 }
 
-/// Of each model, what its table was made of last.
+/// Of each model, the last good run.
 #[derive(Clone, Debug, Default)]
 pub struct RunHistory {
-    last: BTreeMap<String, (String, BTreeMap<String, i64>)>,
+    last: BTreeMap<String, Run>,
 }
 
 impl RunHistory {
@@ -166,15 +172,15 @@ impl RunHistory {
         }
         for batch in context.sql(&newest_runs("gold.runs")).await?.collect().await? {
             for run in Run::read(&batch)?.into_iter().filter(|run| run.outcome == Outcome::Done) {
-                history.last.insert(run.model, (run.fingerprint, run.inputs));
+                history.last.insert(run.model.clone(), run);
             }
         }
         Ok(history)
     }
 
-    /// Whether a model's table was made of this text and these versions of its inputs.
-    pub fn is_current(&self, model: &str, fingerprint: &str, inputs: &BTreeMap<String, i64>) -> bool {
-        self.last.get(model).is_some_and(|(print, last)| print == fingerprint && last == inputs)
+    /// The run that made a model's table, if it made it of this text.
+    pub fn made_of(&self, model: &str, fingerprint: &str) -> Option<&Run> {
+        self.last.get(model).filter(|run| run.fingerprint == fingerprint)
     }
 }
 
@@ -192,10 +198,12 @@ mod tests {
             ended_at: 1_700_000_000_456,
             outcome: Outcome::Done,
             rows: Some(3),
+            parts: Some(1),
             inputs: [("silver.orders".to_owned(), 5)].into(),
             error: None,
         };
-        let failed = Run { outcome: Outcome::Failed, rows: None, error: Some("no".to_owned()), ..done.clone() };
+        let failed =
+            Run { outcome: Outcome::Failed, rows: None, parts: None, error: Some("no".to_owned()), ..done.clone() };
         for run in [done, failed] {
             assert_eq!(Run::read(&run.row().unwrap()).unwrap(), [run]);
         }

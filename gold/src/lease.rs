@@ -99,24 +99,13 @@ fn millis(length: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Outcome, Run, runs_table};
-    use sluice_sinks::lake::{Lake, LakeConfig};
+    use crate::{Outcome, Run, runs_table, tests::lake};
     use std::{
         collections::BTreeMap,
         sync::atomic::{AtomicI64, Ordering},
     };
 
     const HOUR: Duration = Duration::from_secs(3600);
-
-    /// A lake in a folder, and what keeps the two alive.
-    fn lake() -> (Lake, tempfile::TempDir, tokio::runtime::Runtime) {
-        let dir = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let mut shipped: toml::Table = toml::from_str(include_str!("../../sluice.toml")).unwrap();
-        let shipped: LakeConfig = shipped.remove("lake").unwrap().try_into().unwrap();
-        let config = LakeConfig { gold: dir.path().display().to_string(), ..shipped };
-        (Lake::new(config, runtime.handle().clone()), dir, runtime)
-    }
 
     fn row() -> RecordBatch {
         let run = Run {
@@ -127,6 +116,7 @@ mod tests {
             ended_at: 1,
             outcome: Outcome::Done,
             rows: Some(1),
+            parts: None,
             inputs: BTreeMap::new(),
             error: None,
         };

@@ -4,17 +4,24 @@
 //! Never: reads the stream.
 
 mod config;
+mod engine;
 mod graph;
 mod history;
 mod lease;
 mod model;
+mod partition;
+mod parts;
 mod runner;
+#[cfg(test)]
+mod tests;
 mod views;
 
-pub use config::{GoldConfig, Schedule};
+pub use config::GoldConfig;
+pub use engine::Engine;
 pub use graph::Graph;
 pub use history::{Outcome, Run, RunHistory, newest_runs, runs_schema};
 pub use lease::Lease;
 pub use model::{GoldHeader, GoldModel, ModelError, ROOMS};
-pub use runner::{RunError, Runner, Tries, runs_table};
+pub use partition::{Partition, Unit};
+pub use runner::{LakeSession, RunError, Runner, runs_table};
 pub use views::{VIEWS, register_views};

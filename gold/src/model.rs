@@ -1,6 +1,9 @@
 //! A model of gold: the text of one table.
 
-use crate::views::{VIEWS, read_by};
+use crate::{
+    partition::Partition,
+    views::{VIEWS, read_by},
+};
 use datafusion::execution::SessionState;
 use std::{
     collections::BTreeSet,
@@ -26,6 +29,8 @@ pub struct GoldHeader {
     pub definition: String,
     /// Where the definition is from.
     pub source: String,
+    /// How the table is filed; none: a change of its inputs makes all of it anew.
+    pub partition: Option<Partition>,
 }
 
 /// A model of gold.
@@ -135,6 +140,11 @@ impl GoldModel {
         Ok(Self { name: name.to_owned(), room: room.to_owned(), header, sql: sql.to_owned(), reads, fingerprint, file })
     }
 
+    /// The name in SQL of its table.
+    pub fn table(&self) -> String {
+        format!("gold.{}", self.name)
+    }
+
     /// The models that it reads.
     pub fn needs(&self) -> impl Iterator<Item = &str> {
         self.reads.iter().filter_map(|table| table.strip_prefix("gold."))
@@ -159,20 +169,26 @@ impl GoldHeader {
                 "unit" => header.unit = value.to_owned(),
                 "definition" => header.definition = value.to_owned(),
                 "source" => header.source = value.to_owned(),
+                "partition" => {
+                    let filed = Partition::parse(value);
+                    let right = "it is '-- partition: day of time_column', or month of it, and may end 'until last_time_column'";
+                    header.partition = Some(filed.ok_or_else(|| failed(right.to_owned()))?);
+                }
                 _ => {
-                    let known = "title, grain, key, unit, definition, source";
+                    let known = "title, grain, key, unit, definition, source, partition";
                     return Err(failed(format!("unknown header key '{key}'; known are {known}")));
                 }
             }
         }
-        match header.title.is_empty() {
-            true => Err(ModelError::Header {
-                model: model.to_owned(),
-                line: 1,
-                message: "the title is missing: '-- title: …'".to_owned(),
-            }),
-            false => Ok(header),
+        let lacks =
+            |what: &str| Err(ModelError::Header { model: model.to_owned(), line: 1, message: format!("the {what}") });
+        if header.title.is_empty() {
+            return lacks("title is missing: '-- title: …'");
         }
+        if header.key.is_empty() && header.partition.as_ref().is_some_and(|filed| filed.until.is_some()) {
+            return lacks("key is missing: a partition 'until' needs one");
+        }
+        Ok(header)
     }
 }
 
@@ -200,6 +216,9 @@ mod tests {
     fn mistakes_are_named_with_their_line() {
         assert!(parse("SELECT 1").unwrap_err().contains("title is missing"));
         assert!(parse("-- title: T\n-- colour: red\nSELECT 1").unwrap_err().contains("line 2: unknown header key"));
+        assert!(parse("-- title: T\n-- partition: week of day\nSELECT 1").unwrap_err().contains("day of time_column"));
+        let until = "-- title: T\n-- partition: day of a until b\nSELECT 1";
+        assert!(parse(until).unwrap_err().contains("the key is missing"));
         assert!(parse("-- title: T\nSELEC 1").is_err());
         assert!(parse("-- title: T\nDROP TABLE gold.x").unwrap_err().contains("one question"));
         assert!(parse("-- title: T\nSELECT * FROM order_lines").unwrap_err().contains("views are orders"));

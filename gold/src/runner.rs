@@ -1,17 +1,21 @@
-//! Runs models, one after the other: each replaces its table as a whole, or leaves it as it is.
+//! Runs models, one after the other: each replaces its table, or those parts of it that a change of its inputs asks for, or
+//! leaves it as it is.
 
-use crate::{GoldModel, Lease, ModelError, Outcome, Run, RunHistory, runs_schema};
+use crate::{
+    Engine, GoldConfig, GoldModel, Lease, ModelError, Outcome, Partition, Run, RunHistory, Unit,
+    parts::{Inputs, Scope},
+    runs_schema,
+};
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{
     dataframe::DataFrame,
     error::DataFusionError,
     prelude::{Expr, SessionContext, cast, ident},
 };
-use sluice_sinks::lake::{Bucket, DeltaTable, Lake, LakeError, TableSpec, is_transient};
+use sluice_sinks::lake::{Bucket, Day, DeltaTable, Lake, LakeError, Replaced, TableSpec, is_transient, register};
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
     time::Duration,
 };
 
@@ -33,119 +37,143 @@ pub enum RunError {
     Upstream(String),
 }
 
-impl RunError {
-    /// Whether another try may go well: the store or the network failed, or another writer was first.
-    pub fn is_transient(&self) -> bool {
-        is_transient(self)
-    }
+/// A session that knows the lake's tables and the views, and the tables as it sees them.
+pub struct LakeSession {
+    /// The session.
+    pub context: SessionContext,
+    /// By name in SQL.
+    pub tables: BTreeMap<String, DeltaTable>,
 }
 
-/// How often a model is tried whose store fails, and the pause before the second try.
-#[derive(Clone, Copy, Debug)]
-pub struct Tries {
-    /// At least 1.
-    pub count: u32,
-    /// Longer before each further one.
-    pub pause: Duration,
+/// A table that was made.
+struct Made {
+    /// None when nothing had to be written.
+    table: Option<DeltaTable>,
+    rows: i64,
+    /// So many of its parts; none: all.
+    parts: Option<i64>,
 }
 
-/// Runs models in a session that knows the lake's tables and the views.
+/// Runs models in a session.
 pub struct Runner {
     lake: Lake,
-    context: SessionContext,
+    session: LakeSession,
+    /// What runs the SQL of whole tables; none: the session.
+    engine: Option<Box<dyn Engine>>,
     runtime: tokio::runtime::Handle,
     history: RunHistory,
     /// Under which runs are noted.
     lease: Lease,
-    tries: Tries,
-    /// Delta versions of the tables that are there.
-    versions: BTreeMap<String, i64>,
+    config: GoldConfig,
+    /// How tables of gold are filed.
+    units: BTreeMap<String, Unit>,
     run_id: String,
     failed: BTreeSet<String>,
 }
 
 impl Runner {
-    /// A run over the tables of these versions. Blocks: not for threads of the runtime.
+    /// A run over the tables of a session; it notes each model under `lease`. Blocks: not for threads of the runtime.
     ///
     /// # Errors
     /// When the history of runs cannot be read.
     pub fn new(
         lake: Lake,
-        context: SessionContext,
+        session: LakeSession,
         runtime: tokio::runtime::Handle,
-        versions: BTreeMap<String, i64>,
         lease: Lease,
-        tries: Tries,
+        config: GoldConfig,
+        models: &[GoldModel],
         run_id: String,
     ) -> Result<Self, RunError> {
-        let history = runtime.block_on(RunHistory::read(&context))?;
-        Ok(Self { lake, context, runtime, history, lease, tries, versions, run_id, failed: BTreeSet::new() })
+        let history = runtime.block_on(RunHistory::read(&session.context))?;
+        let unit = |model: &GoldModel| Some((model.table(), model.header.partition.as_ref()?.unit));
+        let units = models.iter().filter_map(unit).collect();
+        Ok(Self {
+            lake,
+            session,
+            engine: None,
+            runtime,
+            history,
+            lease,
+            config,
+            units,
+            run_id,
+            failed: BTreeSet::new(),
+        })
+    }
+
+    /// Lets an engine run the SQL of tables that are made anew as a whole; parts of tables are made in this process.
+    pub fn on(self, engine: Box<dyn Engine>) -> Self {
+        Self { engine: Some(engine), ..self }
     }
 
     /// The versions of what a model reads; a table that is not there is left out.
     fn inputs(&self, model: &GoldModel) -> BTreeMap<String, i64> {
-        let version = |table: &String| Some((table.clone(), *self.versions.get(table)?));
+        let version = |name: &String| Some((name.clone(), self.session.tables.get(name)?.version()? as i64));
         model.reads.iter().filter_map(version).collect()
     }
 
     /// Whether the model's table is what a run would make of it.
     pub fn is_current(&self, model: &GoldModel) -> bool {
-        let is_there = self.versions.contains_key(&table_of(model));
-        is_there && self.history.is_current(&model.name, &model.fingerprint, &self.inputs(model))
+        self.session.tables.contains_key(&model.table())
+            && self
+                .history
+                .made_of(&model.name, &model.fingerprint)
+                .is_some_and(|last| last.inputs == self.inputs(model))
     }
 
-    /// Makes a model's table anew and notes how that went; `clock` gives milliseconds since 1970.
+    /// Makes of a model's table anew what has to be, or all of it when `full`, and notes how that went; `clock` gives
+    /// milliseconds since 1970.
     ///
     /// # Errors
     /// When the note itself cannot be written. A model that fails is a note, not an error.
-    pub fn run(&mut self, model: &GoldModel, clock: impl Fn() -> i64) -> Result<Run, RunError> {
+    pub fn run(&mut self, model: &GoldModel, full: bool, clock: impl Fn() -> i64) -> Result<Run, RunError> {
         let (started_at, inputs) = (clock(), self.inputs(model));
         let made = match model.needs().find(|need| self.failed.contains(*need)) {
             Some(need) => Err(RunError::Upstream(need.to_owned())),
-            None => self.tried(&model.name, || self.replace(model)).and_then(|made| self.take_on(model, made)),
+            None => self.tried(&model.name, || self.make(model, full)).and_then(|made| self.take_on(model, made)),
         };
-        let (outcome, rows, error) = match made {
-            Ok(rows) => (Outcome::Done, Some(rows), None),
-            Err(error) => {
-                self.failed.insert(model.name.clone());
-                (Outcome::Failed, None, Some(error.to_string()))
-            }
+        let (rows, parts, error) = match made {
+            Ok(made) => (Some(made.rows), made.parts, None),
+            Err(error) => (None, None, Some(error.to_string())),
         };
-        let run = Run {
+        self.note(Run {
             run_id: self.run_id.clone(),
             model: model.name.clone(),
             fingerprint: model.fingerprint.clone(),
             started_at,
             ended_at: clock(),
-            outcome,
+            outcome: if error.is_none() { Outcome::Done } else { Outcome::Failed },
             rows,
+            parts,
             inputs,
             error,
-        };
-        self.note(run)
+        })
     }
 
     /// Notes that a model cannot be run.
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn refuse(&mut self, name: &str, why: &ModelError, clock: impl Fn() -> i64) -> Result<Run, RunError> {
-        self.failed.insert(name.to_owned());
-        let run = Run {
+    pub fn refuse(&mut self, name: &str, why: &ModelError, now: i64) -> Result<Run, RunError> {
+        self.note(Run {
             run_id: self.run_id.clone(),
             model: name.to_owned(),
             fingerprint: String::new(),
-            started_at: clock(),
-            ended_at: clock(),
+            started_at: now,
+            ended_at: now,
             outcome: Outcome::Failed,
             rows: None,
+            parts: None,
             inputs: BTreeMap::new(),
             error: Some(why.to_string()),
-        };
-        self.note(run)
+        })
     }
 
-    fn note(&self, run: Run) -> Result<Run, RunError> {
+    fn note(&mut self, run: Run) -> Result<Run, RunError> {
+        if run.outcome == Outcome::Failed {
+            self.failed.insert(run.model.clone());
+        }
         let row = run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?;
         self.tried(&run.model, || Ok(self.lease.note(&row)?))?;
         Ok(run)
@@ -153,10 +181,10 @@ impl Runner {
 
     /// Tries again while the store fails.
     fn tried<T>(&self, model: &str, attempt: impl Fn() -> Result<T, RunError>) -> Result<T, RunError> {
-        let mut pause = self.tries.pause;
-        for _ in 1..self.tries.count {
+        let mut pause = self.config.pause;
+        for _ in 1..self.config.tries {
             match attempt() {
-                Err(error) if error.is_transient() => {
+                Err(error) if is_transient(&error) => {
                     tracing::warn!(model, %error, "trying again in {pause:?}");
                     std::thread::sleep(pause);
                     pause = (pause * LONGER).min(PAUSE_MAX);
@@ -167,32 +195,70 @@ impl Runner {
         attempt()
     }
 
-    fn replace(&self, model: &GoldModel) -> Result<(DeltaTable, i64), RunError> {
+    fn make(&self, model: &GoldModel, full: bool) -> Result<Made, RunError> {
         // A fault of the engine is one of this model, not of the process.
-        let made = catch_unwind(AssertUnwindSafe(|| {
-            let frame = self.runtime.block_on(async { storable(self.context.sql(&model.sql).await?) })?;
-            Ok(self.lake.replace(Bucket::Gold, &model.name, &table_of(model), frame)?)
+        let made = catch_unwind(AssertUnwindSafe(|| match full {
+            true => self.replace(model, None),
+            false => self.make_changed(model),
         }));
         made.unwrap_or_else(|_| Err(DataFusionError::Internal("the engine panicked; see the log".to_owned()).into()))
     }
 
-    /// Lets the models after it read the table as it is now.
-    fn take_on(&mut self, model: &GoldModel, (table, rows): (DeltaTable, i64)) -> Result<i64, RunError> {
-        let session = table.update_datafusion_session(&self.context.state());
-        session.map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let provider = self.runtime.block_on(table.table_provider().build());
-        let provider = provider.map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let name = table_of(model);
-        self.context.deregister_table(&*name)?;
-        self.context.register_table(&*name, Arc::new(provider))?;
-        self.versions.insert(name, table.version().unwrap_or_default() as i64);
-        Ok(rows)
+    fn make_changed(&self, model: &GoldModel) -> Result<Made, RunError> {
+        let inputs = Inputs { context: &self.session.context, tables: &self.session.tables, units: &self.units };
+        let last = self.history.made_of(&model.name, &model.fingerprint);
+        let Some(last) = last.filter(|_| self.session.tables.contains_key(&model.table())) else {
+            return self.replace(model, None);
+        };
+        let parts = match (self.runtime.block_on(inputs.scope(model, &last.inputs))?, &model.header.partition) {
+            (Scope::Nothing, _) => {
+                return Ok(Made { table: None, rows: last.rows.unwrap_or_default(), parts: Some(0) });
+            }
+            (Scope::Days(days), Some(partition)) => self.runtime.block_on(inputs.parts(model, partition, &days))?,
+            _ => None,
+        };
+        self.replace(model, parts)
     }
-}
 
-/// The name in SQL of a model's table.
-fn table_of(model: &GoldModel) -> String {
-    format!("gold.{}", model.name)
+    /// Replaces these rows of these parts, or the whole table.
+    fn replace(&self, model: &GoldModel, parts: Option<(DataFrame, BTreeSet<Day>)>) -> Result<Made, RunError> {
+        let partition = model.header.partition.as_ref();
+        let (frame, dates) = match parts {
+            Some((frame, dates)) => (frame, Some(dates)),
+            None => {
+                let frame = match &self.engine {
+                    Some(engine) => engine.ask(&model.sql)?,
+                    None => self.runtime.block_on(self.session.context.sql(&model.sql))?,
+                };
+                let filed = |by: &Partition| frame.clone().with_column(by.column(), by.date());
+                (partition.map_or(Ok(frame.clone()), filed)?, None)
+            }
+        };
+        let name = model.table();
+        let what = Replaced {
+            bucket: Bucket::Gold,
+            path: &model.name,
+            name: &name,
+            partition: partition.map(Partition::column),
+            dates: dates.as_ref(),
+        };
+        let (table, rows) = self.lake.replace(what, storable(frame)?)?;
+        Ok(Made { table: Some(table), rows, parts: dates.map(|dates| dates.len() as i64) })
+    }
+
+    /// Lets the models after it read the table as it is now.
+    fn take_on(&mut self, model: &GoldModel, mut made: Made) -> Result<Made, RunError> {
+        if let Some(table) = made.table.take() {
+            let name = model.table();
+            self.session.context.deregister_table(&*name)?;
+            self.runtime.block_on(register(&self.session.context, &name, &table))?;
+            if let Some(engine) = &mut self.engine {
+                engine.take_on(&name, &table)?;
+            }
+            self.session.tables.insert(name, table);
+        }
+        Ok(made)
+    }
 }
 
 /// The history of runs: a row for each model that ran.

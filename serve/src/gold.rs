@@ -56,6 +56,8 @@ pub struct RunInfo {
     pub seconds: f64,
     /// Rows of the table; null when it failed.
     pub rows: Option<i64>,
+    /// So many parts of a table that is filed by dates were made anew; null: all of it.
+    pub parts: Option<i64>,
     /// The Delta versions of the tables that it read.
     pub inputs: BTreeMap<String, i64>,
     /// Why it failed.

@@ -62,6 +62,7 @@ fn gold_run(outcome: &str, ended_at: &str) -> RunInfo {
         ended_at: ended_at.to_owned(),
         seconds: 2.0,
         rows: (outcome == "done").then_some(3),
+        parts: None,
         inputs: [("silver.orders".to_owned(), 7)].into(),
         error: (outcome == "failed").then(|| "division by zero".to_owned()),
     }

@@ -12,8 +12,7 @@ use serde_json::{Map, Value};
 use sluice_events::{EventTime, time_text};
 use sluice_gold::{Outcome, Run, newest_runs};
 use sluice_serve::{GoldSource, GoldTableInfo, RunInfo, RunQuery};
-use sluice_sinks::lake::{Bucket, Lake};
-use std::sync::Arc;
+use sluice_sinks::lake::{Bucket, Lake, register};
 
 /// Reads gold. Blocks: not for threads of the runtime.
 pub(crate) struct GoldReader {
@@ -32,8 +31,7 @@ impl GoldReader {
         let found = self.lake.find(Bucket::Gold, table).with_context(|| format!("look for gold.{table}"))?;
         let Some(found) = found else { return Ok(None) };
         let context = SessionContext::new();
-        found.update_datafusion_session(&context.state())?;
-        context.register_table("t", Arc::new(self.runtime.block_on(found.table_provider().build())?))?;
+        self.runtime.block_on(register(&context, "t", &found))?;
         Ok(Some(context))
     }
 
@@ -125,6 +123,7 @@ fn run_info(run: &Run) -> RunInfo {
         ended_at: time_text(EventTime::new(run.ended_at)),
         seconds: (run.ended_at - run.started_at) as f64 / 1000.0,
         rows: run.rows,
+        parts: run.parts,
         inputs: run.inputs.clone(),
         error: run.error.clone(),
     }

@@ -10,7 +10,8 @@ use datafusion::{
     logical_expr::not,
     prelude::{SessionConfig, col},
 };
-use sluice_sinks::lake::{Lake, SCHEMAS};
+use sluice_gold::LakeSession;
+use sluice_sinks::lake::{Lake, SCHEMAS, register};
 use sluice_stream_processor::register_batch_functions;
 use std::{collections::BTreeMap, io::Write, sync::Arc};
 
@@ -27,29 +28,24 @@ pub enum Format {
 
 /// A session that knows every table of the lake: `bronze.*`, `silver.*`, `live.*`, `gold.*`.
 pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Handle) -> Result<SessionContext> {
-    Ok(session_with_versions(config, runtime)?.0)
+    Ok(lake_session(config, runtime)?.context)
 }
 
-/// The same, and the Delta version of each table as the session sees it.
-pub(crate) fn session_with_versions(
-    config: &Config,
-    runtime: &tokio::runtime::Handle,
-) -> Result<(SessionContext, BTreeMap<String, i64>)> {
+/// The same, and the tables as the session sees them.
+pub(crate) fn lake_session(config: &Config, runtime: &tokio::runtime::Handle) -> Result<LakeSession> {
     let lake = Lake::new(config.lake.clone(), runtime.clone());
     // `FROM 'file.parquet'` reads a file.
     let context =
         SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
     register_batch_functions(&context);
     let catalog = context.catalog("datafusion").context("the session has a catalog")?;
-    let mut versions = BTreeMap::new();
+    let mut tables = BTreeMap::new();
     for (schema, bucket, below) in SCHEMAS {
         catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         for (name, table) in lake.existing(bucket, below)? {
-            table.update_datafusion_session(&context.state())?;
-            let provider = runtime.block_on(table.table_provider().build())?;
-            let version = table.version().unwrap_or_default() as i64;
-            context.register_table(format!("{schema}.{name}"), Arc::new(provider))?;
-            versions.insert(format!("{schema}.{name}"), version);
+            let name = format!("{schema}.{name}");
+            runtime.block_on(register(&context, &name, &table))?;
+            tables.insert(name, table);
         }
     }
     if let Ok(silver) = runtime.block_on(context.table("silver.events")) {
@@ -59,7 +55,7 @@ pub(crate) fn session_with_versions(
     }
     // What models of gold name.
     runtime.block_on(sluice_gold::register_views(&context))?;
-    Ok((context, versions))
+    Ok(LakeSession { context, tables })
 }
 
 /// `sluice query`.

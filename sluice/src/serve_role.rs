@@ -62,7 +62,7 @@ impl StatusSource for ProcessStatus {
 pub(crate) struct Server {
     /// Where it listens.
     pub address: std::net::SocketAddr,
-    _stop: oneshot::Sender<()>,
+    pub _stop: oneshot::Sender<()>,
 }
 
 pub(crate) async fn bind(key: &str, listen: &str) -> Result<tokio::net::TcpListener> {

@@ -1,6 +1,11 @@
 //! SQL for BI: the tables of the lake as a PostgreSQL server shows its own.
 
-use crate::{Config, query, serve_role};
+use crate::{
+    Config,
+    config::text_or_file,
+    query,
+    serve_role::{self, Server},
+};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use datafusion::{
@@ -49,13 +54,7 @@ impl fmt::Debug for SqlConfig {
 impl SqlConfig {
     /// Who may ask.
     fn account(&self) -> Result<SqlAccount> {
-        let password = match self.password_file.as_str() {
-            "" => self.password.clone(),
-            file => {
-                let text = std::fs::read_to_string(file).with_context(|| format!("sql.password_file {file}"))?;
-                text.trim_end_matches(['\r', '\n']).to_owned()
-            }
-        };
+        let password = text_or_file(&self.password, &self.password_file, "sql.password_file")?;
         anyhow::ensure!(
             !password.is_empty(),
             "sql.listen needs sql.password (SLUICE__SQL__PASSWORD) or sql.password_file"
@@ -76,7 +75,7 @@ struct LakeTables {
 
 impl LakeTables {
     fn read(&self) -> Result<BTreeMap<&'static str, Tables>> {
-        let (session, _) = query::session_with_versions(&self.config, &self.runtime)?;
+        let session = query::session(&self.config, &self.runtime)?;
         let catalog = session.catalog("datafusion").context("the session has a catalog")?;
         let mut all = BTreeMap::new();
         for schema in SCHEMAS {
@@ -140,14 +139,8 @@ impl SchemaProvider for LakeSchema {
     }
 }
 
-/// A server that runs until it is dropped.
-pub(crate) struct SqlServer {
-    pub address: std::net::SocketAddr,
-    _stop: oneshot::Sender<()>,
-}
-
 /// Starts it, unless `sql.listen` is empty.
-pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Option<SqlServer>> {
+pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Option<Server>> {
     if config.sql.listen.is_empty() {
         return Ok(None);
     }
@@ -179,11 +172,11 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
     runtime.spawn(serve_postgres(listener, Arc::new(context), account, refresh, async move {
         let _ = stopped.await;
     }));
-    Ok(Some(SqlServer { address, _stop: stop }))
+    Ok(Some(Server { address, _stop: stop }))
 }
 
 /// Tells where it is.
-pub(crate) fn say(server: Option<&SqlServer>, config: &Config) {
+pub(crate) fn say(server: Option<&Server>, config: &Config) {
     if let Some(server) = server {
         eprintln!(
             "SQL        psql -h {} -p {} -U {} {CATALOG}",

@@ -16,6 +16,7 @@ use anyhow::Result;
 use sluice_sinks::{Metric, Metrics, kpi_store};
 use std::{
     sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -48,15 +49,17 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
         let failure = pipeline.failure.clone();
         spawn("producer".to_owned(), &failure, move || produce::run(&pipeline, &source, &stop, shown))?
     };
-    let gold = {
-        let runs = GoldRuns::new(pipeline.config.clone(), runtime.handle().clone(), pipeline.metrics.clone());
-        let (stop, is_off) = (stop.clone(), until_drained);
-        spawn("gold".to_owned(), &pipeline.failure, move || {
-            if !is_off {
+    let gold = match until_drained {
+        true => None,
+        false => {
+            let runs = GoldRuns::new(pipeline.config.clone(), runtime.handle().clone(), pipeline.metrics.clone());
+            let stop = stop.clone();
+            let follow = move || {
                 runs.follow_schedule(&stop);
-            }
-            Ok(())
-        })?
+                Ok(())
+            };
+            Some(spawn("gold".to_owned(), &pipeline.failure, follow)?)
+        }
     };
     let mut ends = None;
     let mut told = Instant::now();
@@ -82,7 +85,7 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     }
     process.stop()?;
     merge.finish()?;
-    let _ = gold.join();
+    let _ = gold.map(JoinHandle::join);
     pipeline.failure.take()?;
     drop((server, sql));
     summary(&pipeline.metrics, started);

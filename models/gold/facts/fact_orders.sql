@@ -3,6 +3,7 @@
 -- key: source, order_id
 -- unit: money in the shop's currency
 -- definition: An order of silver.orders (source files), or the purchase events of one order (source events); amount = sum of its lines. An order has the time of its first line.
+-- partition: month of order_time until last_line_time
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
 SELECT
   source,
@@ -10,6 +11,7 @@ SELECT
   min(customer_id) AS customer_id,
   min(country) AS country,
   min(order_time) AS order_time,
+  max(order_time) AS last_line_time,
   CAST(date_trunc('day', min(order_time)) AS DATE) AS order_date,
   count(*) AS lines,
   sum(amount) AS amount

@@ -3,6 +3,7 @@
 -- key: source, day
 -- unit: money in the shop's currency, orders, customers
 -- definition: revenue = sum of amounts; orders = distinct orders; customers = distinct known customers; aov = revenue / orders.
+-- partition: month of day
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
 SELECT
   source,

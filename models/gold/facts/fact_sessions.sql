@@ -3,6 +3,7 @@
 -- key: customer_id, first_event
 -- unit: events, seconds, money in the shop's currency
 -- definition: A customer's events that are at most 30 minutes apart, late ones too. Steps of the funnel count in their order: first page view, first cart at or after it, first purchase at or after that. Abandoned: with a cart, and no purchase at or after the first one; its value is what was put into the cart, less what was taken out.
+-- partition: day of first_event until last_event
 -- source: Apache Flink documentation (session windows); M. Kukar-Kinney, A. Close, The determinants of consumers' online shopping cart abandonment, J. Academy of Marketing Science 38(2), 2010
 WITH marked AS (
   SELECT

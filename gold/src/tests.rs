@@ -1,0 +1,199 @@
+//! Runs over a lake in a folder: what is made by parts is what is made as a whole.
+
+use crate::{GoldConfig, GoldModel, LakeSession, Lease, Run, Runner, register_views, runs_table};
+use arrow::{array::RecordBatch, json::ReaderBuilder, util::pretty::pretty_format_batches};
+use datafusion::{
+    catalog::MemorySchemaProvider,
+    prelude::{SessionContext, col, lit},
+};
+use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
+use serde_json::json;
+use sluice_events::{EventTime, event_schema, time_text};
+use sluice_sinks::lake::{
+    Bucket, DatePartition, Day, Lake, LakeConfig, Replaced, SCHEMAS, TableSpec, read_rows, register,
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+const DAY: i64 = 86_400_000;
+/// 2024-03-01.
+const FIRST: i64 = 19_783 * DAY;
+const DAYS: i64 = 100;
+/// Those with events: three of ten.
+const BUSY: [i64; 3] = [0, 1, 5];
+
+/// A lake in a folder, and what keeps the two alive.
+pub(crate) fn lake() -> (Lake, tempfile::TempDir, tokio::runtime::Runtime) {
+    let dir = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut shipped: toml::Table = toml::from_str(include_str!("../../sluice.toml")).unwrap();
+    let shipped: LakeConfig = shipped.remove("lake").unwrap().try_into().unwrap();
+    let place = |name: &str| dir.path().join(name).display().to_string();
+    let config = LakeConfig { bronze: place("bronze"), silver: place("silver"), gold: place("gold"), ..shipped };
+    (Lake::new(config, runtime.handle().clone()), dir, runtime)
+}
+
+fn events() -> TableSpec {
+    TableSpec {
+        bucket: Bucket::Silver,
+        path: "events".to_owned(),
+        name: "silver.events".to_owned(),
+        schema: event_schema(),
+        partition: Some(DatePartition { column: "event_date", from: "event_time" }),
+        follows: true,
+    }
+}
+
+fn models() -> Vec<GoldModel> {
+    let state = SessionContext::new().state();
+    let texts = [
+        ("fact_orders", include_str!("../../models/gold/facts/fact_orders.sql")),
+        ("fact_revenue_day", include_str!("../../models/gold/facts/fact_revenue_day.sql")),
+        ("fact_revenue_hour", include_str!("../../models/gold/facts/fact_revenue_hour.sql")),
+        ("fact_sessions", include_str!("../../models/gold/facts/fact_sessions.sql")),
+        ("fact_funnel", include_str!("../../models/gold/facts/fact_funnel.sql")),
+    ];
+    texts.map(|(name, text)| GoldModel::parse(name, "facts", text, None, &state).unwrap()).into()
+}
+
+/// A shop that does what makes parts hard: sessions and orders over midnight, an order's lines months apart, late events.
+struct Shop {
+    random: StdRng,
+    ids: u64,
+}
+
+impl Shop {
+    fn events(&mut self, days: &[i64]) -> RecordBatch {
+        let random = &mut self.random;
+        let mut rows = Vec::new();
+        for _ in 0..random.random_range(1..60) {
+            let day = days.choose(random).unwrap();
+            // Around midnight more often than not.
+            let at = if random.random_bool(0.6) { random.random_range(-40..40) } else { random.random_range(0..1440) };
+            let mut time = FIRST + day * DAY + at * 60_000;
+            let customer = random.random_range(0..6);
+            let order = random.random_range(0..40);
+            for _ in 0..random.random_range(1..6) {
+                self.ids += 1;
+                let kind = *["page_view", "add_to_cart", "purchase"].choose(random).unwrap();
+                rows.push(json!({
+                    "event_id": format!("e{}", self.ids), "event_type": kind, "event_time": time_text(EventTime::new(time)),
+                    "customer_id": format!("c{customer}"), "order_id": format!("o{order}"), "product_id": "p",
+                    "country": "FR", "quantity": random.random_range(1..4), "unit_price": "2.5000",
+                }));
+                time += random.random_range(0..35) * 60_000;
+            }
+        }
+        let mut decoder = ReaderBuilder::new(event_schema()).with_batch_size(rows.len()).build_decoder().unwrap();
+        decoder.serialize(&rows).unwrap();
+        decoder.flush().unwrap().unwrap()
+    }
+}
+
+/// A session over the lake as it is.
+fn session(lake: &Lake, runtime: &tokio::runtime::Runtime) -> LakeSession {
+    let context = SessionContext::new();
+    let mut tables = BTreeMap::new();
+    for (schema, bucket, below) in SCHEMAS {
+        context.catalog("datafusion").unwrap().register_schema(schema, Arc::new(MemorySchemaProvider::new())).unwrap();
+        for (name, table) in lake.existing(bucket, below).unwrap() {
+            let name = format!("{schema}.{name}");
+            runtime.block_on(register(&context, &name, &table)).unwrap();
+            tables.insert(name, table);
+        }
+    }
+    runtime.block_on(register_views(&context)).unwrap();
+    LakeSession { context, tables }
+}
+
+fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> Vec<Run> {
+    let config = GoldConfig {
+        engine: "local".to_owned(),
+        schedule: String::new().try_into().unwrap(),
+        tries: 1,
+        pause: Duration::ZERO,
+        lease: Duration::from_secs(60),
+    };
+    let lease = Lease::take(lake.table(runs_table()).unwrap(), config.lease, || 0).unwrap().expect("nobody has it");
+    let session = session(lake, runtime);
+    let mut runner =
+        Runner::new(lake.clone(), session, runtime.handle().clone(), lease, config, models, "1".to_owned()).unwrap();
+    let mut runs = Vec::new();
+    for model in models {
+        if !runner.is_current(model) {
+            runs.push(runner.run(model, false, || 0).unwrap());
+        }
+    }
+    runs
+}
+
+fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let text = pretty_format_batches(batches).unwrap().to_string();
+    let mut lines: Vec<String> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    lines.retain(|line| !line.starts_with("+-"));
+    lines.sort();
+    lines
+}
+
+/// Each table has the rows that its text gives over the lake as it is.
+fn check(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel], step: &str) {
+    let session = session(lake, runtime);
+    for model in models {
+        let rows = |sql: String| runtime.block_on(async { session.context.sql(&sql).await?.collect().await }).unwrap();
+        let expected = rows(model.sql.clone());
+        let names: Vec<String> = expected[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+        let found = rows(format!("SELECT {} FROM {}", names.join(", "), model.table()));
+        assert_eq!(lines(&found), lines(&expected), "{step}: {}", model.name);
+    }
+}
+
+#[test]
+fn what_is_made_by_parts_is_what_is_made_as_a_whole() {
+    let (mut by_parts, mut nothing) = (0, 0);
+    for seed in 0..2 {
+        let (lake, _dir, runtime) = lake();
+        let models = models();
+        let mut shop = Shop { random: StdRng::seed_from_u64(seed), ids: 0 };
+        let mut table = lake.table(events()).unwrap();
+        let mut write = |batch: &RecordBatch, version: i64| {
+            table.write(batch).unwrap();
+            table.cover("test/events/0", version);
+            table.commit().unwrap();
+        };
+        let all: Vec<i64> = (0..DAYS).filter(|day| BUSY.contains(&(day % 10))).collect();
+        for at in 0..6 {
+            write(&shop.events(&all), at);
+        }
+        run(&lake, &runtime, &models);
+        check(&lake, &runtime, &models, &format!("seed {seed}, first"));
+        for step in 0..6 {
+            let day = *all.choose(&mut shop.random).unwrap();
+            match step % 3 {
+                // Some rows of a day are gone, as after an erasure.
+                2 => remove(&lake, &runtime, (FIRST / DAY + day) as Day, &format!("c{}", step % 6)),
+                _ => write(&shop.events(&[day, (day + 40) % DAYS]), 10 + step),
+            }
+            let runs = run(&lake, &runtime, &models);
+            assert!(runs.iter().all(|run| run.error.is_none()), "{runs:?}");
+            by_parts += runs.iter().filter(|run| run.parts.is_some_and(|parts| parts > 0)).count();
+            nothing += runs.iter().filter(|run| run.parts == Some(0)).count();
+            check(&lake, &runtime, &models, &format!("seed {seed}, step {step}"));
+        }
+    }
+    assert!(by_parts > 10, "parts were made {by_parts} times, and nothing {nothing} times");
+}
+
+/// Takes a customer's rows out of a day.
+fn remove(lake: &Lake, runtime: &tokio::runtime::Runtime, day: Day, customer: &str) {
+    let table = lake.find(Bucket::Silver, "events").unwrap().unwrap();
+    let rows = runtime.block_on(read_rows(&table)).unwrap();
+    let is_of_day = sluice_sinks::lake::on_dates("event_date", &[day].into());
+    let rest = rows.filter(is_of_day.and(col("customer_id").not_eq(lit(customer)))).unwrap();
+    let what = Replaced {
+        bucket: Bucket::Silver,
+        path: "events",
+        name: "silver.events",
+        partition: Some("event_date"),
+        dates: Some(&[day].into()),
+    };
+    lake.replace(what, rest).unwrap();
+}
