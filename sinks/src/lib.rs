@@ -6,5 +6,7 @@
 pub mod kpi_store;
 pub mod lake;
 mod metrics;
+mod mongo;
+pub mod publish;
 
 pub use metrics::{Metric, Metrics};

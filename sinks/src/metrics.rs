@@ -91,6 +91,8 @@ metrics! {
     GoldFailing = "sluice_gold_failing", IntGauge, ["model"], "1 when a table of gold could not be made the last time: it is the last good one; else 0.";
     GoldRunSeconds = "sluice_gold_run_seconds", Gauge, ["model"], "How long it took to make a table of gold, the last time.";
     GoldMade = "sluice_gold_made_timestamp_seconds", Gauge, ["model"], "When a table of gold was made last by this process, seconds since 1970.";
+    PublishLag = "sluice_publish_lag_seconds", Gauge, ["target", "name"], "From the commit of the newest published version of a table of gold until it could be read at the target.";
+    PublishFailing = "sluice_publish_failing", IntGauge, ["target", "name"], "1 when a table of gold could not be published the last time; else 0.";
     Uptime = "sluice_start_time_seconds", Gauge, [], "When this process started, seconds since 1970.";
     BuildInfo = "sluice_build_info", IntGauge, ["version"], "Always 1.";
 }

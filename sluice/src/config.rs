@@ -1,7 +1,8 @@
 //! The configuration: one typed tree, defaults in `sluice.toml`, read in one place.
 
-use crate::sql_role::SqlConfig;
-use crate::{WrongUse, lake_tables::checked_tables};
+use crate::{
+    WrongUse, cluster_role::check_engine, lake_tables::checked_tables, publishing::PublishConfig, sql_role::SqlConfig,
+};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use sluice_alert_channels::AlertsConfig;
@@ -37,6 +38,7 @@ pub struct Config {
     pub kpi_store: KpiStoreConfig,
     pub models: ModelsConfig,
     pub gold: GoldConfig,
+    pub publish: PublishConfig,
     pub quality: QualityConfig,
     pub detect: DetectConfig,
     pub alerts: AlertsConfig,
@@ -224,6 +226,17 @@ pub struct ListenConfig {
     pub listen: String,
 }
 
+/// A secret that stands in a setting or, when the setting `key` names one, in a file.
+pub(crate) fn text_or_file(text: &str, file: &str, key: &str) -> Result<String> {
+    match file {
+        "" => Ok(text.to_owned()),
+        file => {
+            let text = std::fs::read_to_string(file).with_context(|| format!("{key} {file}"))?;
+            Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+    }
+}
+
 const DEFAULTS: &str = include_str!("../../sluice.toml");
 /// It is put off a few times in its length, each time by a commit.
 const LEASE_MIN: Duration = Duration::from_secs(1);
@@ -309,6 +322,7 @@ impl Config {
         if self.gold.tries == 0 || self.gold.lease < LEASE_MIN {
             return Err(WrongUse("gold.tries must be 1 or more, and gold.lease 1s or more".to_owned()).into());
         }
+        check_engine(&self.gold.engine)?;
         if self.time.late_grain.is_zero() || self.lake.roll_age.is_zero() {
             return Err(WrongUse("time.late_grain and lake.roll_age must be above 0".to_owned()).into());
         }

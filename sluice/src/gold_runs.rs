@@ -2,13 +2,15 @@
 
 use crate::{
     Config, WrongUse,
+    cluster_role::{self, LOCAL},
     models::{ModelText, walk_texts},
     pipeline::now_millis,
+    publishing::{Publishing, Told},
     query,
 };
 use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
-use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, Tries, runs_table};
+use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, runs_table};
 use sluice_sinks::{Metric, Metrics, lake::Lake};
 use std::{
     collections::BTreeMap,
@@ -64,6 +66,8 @@ pub(crate) struct Made {
     pub done: usize,
     pub current: usize,
     pub failed: usize,
+    /// What was published of them.
+    pub published: Told,
     /// A signal came before all was done.
     pub stopped: bool,
 }
@@ -99,20 +103,32 @@ impl GoldRuns {
         let runs = lake.table(runs_table())?;
         let Some(lease) = Lease::take(runs, settings.lease, now_millis)? else { return Ok(None) };
         // After the lease was taken: what another run has made is seen.
-        let (context, versions) = query::session_with_versions(&self.config, &self.runtime)?;
-        let tries = Tries { count: settings.tries, pause: settings.pause };
+        let session = query::lake_session(&self.config, &self.runtime)?;
+        let engine = match settings.engine.as_str() {
+            LOCAL => None,
+            url => Some(cluster_role::connect(url, &self.config, &session, &sound, &self.runtime)?),
+        };
         let run_id = now_millis().to_string();
-        let mut runner = Runner::new(lake, context, self.runtime.clone(), versions, lease, tries, run_id)?;
+        let mut runner =
+            Runner::new(lake.clone(), session, self.runtime.clone(), lease, settings.clone(), &sound, run_id)?;
+        if let Some(engine) = engine {
+            runner = runner.on(engine);
+        }
         let mut made = Made::default();
         let models = graph.needed(names);
         let is_asked_for = |name: &String| {
             names.is_empty() || names.contains(name) || models.iter().any(|m| m.needs().any(|need| need == name))
         };
+        let mut ended = |made: &mut Made, run: &Run| {
+            match run.outcome {
+                Outcome::Done => made.done += 1,
+                Outcome::Failed => made.failed += 1,
+            }
+            self.count(run);
+            tell(run);
+        };
         for (name, why) in graph.faults().iter().filter(|(name, _)| is_asked_for(name)) {
-            let run = runner.refuse(name, why, now_millis).context("note the run")?;
-            made.failed += 1;
-            self.count(&run);
-            tell(&run);
+            ended(&mut made, &runner.refuse(name, why, now_millis()).context("note the run")?);
         }
         for model in models {
             if stop.load(Ordering::Acquire) {
@@ -125,15 +141,39 @@ impl GoldRuns {
                 self.metrics.set(Metric::GoldFailing, &[&model.name], 0.0);
                 continue;
             }
-            let run = runner.run(model, now_millis).context("note the run")?;
-            match run.outcome {
-                Outcome::Done => made.done += 1,
-                Outcome::Failed => made.failed += 1,
-            }
-            self.count(&run);
-            tell(&run);
+            ended(&mut made, &runner.run(model, full, now_millis).context("note the run")?);
         }
+        if !made.stopped {
+            made.published = self.publish(&lake, &sound, false, stop)?;
+        }
+        // Held until here: one publishes at a time.
+        drop(runner);
         Ok(Some(made))
+    }
+
+    /// Publishes what section `[publish]` chooses, where it is not there yet or, when `again`, anyhow.
+    fn publish(&self, lake: &Lake, models: &[GoldModel], again: bool, stop: &AtomicBool) -> Result<Told> {
+        let (config, runtime, metrics) = (&self.config, &self.runtime, &self.metrics);
+        let publishing = Publishing { config, lake, runtime, metrics, models };
+        publishing.run(again, stop, |target, name, outcome| match outcome {
+            Ok(done) => {
+                let (table, rows, changed, lag) = (&done.table, done.rows, done.changed, done.lag_seconds());
+                tracing::info!(target, name, table, rows, changed, lag_seconds = lag, "published");
+            }
+            Err(error) => tracing::error!(target, name, error = crate::causes(error), "could not be published"),
+        })
+    }
+
+    /// Publishes all that section `[publish]` chooses, whether or not it is there; None when another process makes tables.
+    ///
+    /// # Errors
+    /// When a setting is wrong or the lake cannot be read. A table that cannot be published is no error.
+    pub fn publish_again(&self, stop: &AtomicBool) -> Result<Option<Told>> {
+        let lake = Lake::new(self.config.lake.clone(), self.runtime.clone());
+        let Some(_lease) = Lease::take(lake.table(runs_table())?, self.config.gold.lease, now_millis)? else {
+            return Ok(None);
+        };
+        self.publish(&lake, &GoldModels::load(&self.config)?.sound, true, stop).map(Some)
     }
 
     fn count(&self, run: &Run) {

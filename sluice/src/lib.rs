@@ -6,6 +6,7 @@
 mod admission;
 mod alerts;
 mod caretaker;
+mod cluster_role;
 mod commands;
 mod config;
 mod detect_command;
@@ -27,6 +28,7 @@ mod partition_loop;
 mod pipeline;
 mod process_role;
 mod produce;
+mod publishing;
 mod quality_report;
 mod quality_role;
 mod query;

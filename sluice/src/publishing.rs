@@ -1,0 +1,213 @@
+//! Publishing tables of gold to MongoDB and PostgreSQL, as section `[publish]` chooses them.
+
+use crate::{Config, WrongUse, config::text_or_file};
+use anyhow::{Context, Result};
+use datafusion::{error::DataFusionError, physical_plan::SendableRecordBatchStream};
+use futures::StreamExt;
+use serde::Deserialize;
+use sluice_gold::GoldModel;
+use sluice_sinks::{
+    Metric, Metrics,
+    lake::{Bucket, DeltaTable, Lake, read_rows},
+    publish::{Edition, MongoPublisher, PostgresPublisher, Published, Publisher},
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+/// Section `[publish]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct PublishConfig {
+    pub mongodb: MongoTarget,
+    pub postgres: PostgresTarget,
+}
+
+/// Section `[publish.mongodb]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct MongoTarget {
+    uri: String,
+    uri_file: String,
+    pub database: String,
+    pub collections: BTreeMap<String, String>,
+}
+
+/// Section `[publish.postgres]`.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
+pub struct PostgresTarget {
+    url: String,
+    url_file: String,
+    pub schema: String,
+    pub tables: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for MongoTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MongoTarget").field("database", &self.database).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PostgresTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresTarget").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+/// Connects to a target.
+type Connect<'a> = Box<dyn Fn() -> Result<Box<dyn Publisher>> + 'a>;
+
+impl PublishConfig {
+    /// The targets that are on: kind, what is published there under which name, and how to connect.
+    fn targets(&self) -> Result<Vec<(&'static str, &BTreeMap<String, String>, Connect<'_>)>> {
+        let mut targets: Vec<(_, _, Connect<'_>)> = Vec::new();
+        let uri = text_or_file(&self.mongodb.uri, &self.mongodb.uri_file, "publish.mongodb.uri_file")?;
+        if !uri.is_empty() {
+            let connect =
+                move || Ok(Box::new(MongoPublisher::connect(&uri, &self.mongodb.database)?) as Box<dyn Publisher>);
+            targets.push(("mongodb", &self.mongodb.collections, Box::new(connect)));
+        }
+        let url = text_or_file(&self.postgres.url, &self.postgres.url_file, "publish.postgres.url_file")?;
+        if !url.is_empty() {
+            let connect =
+                move || Ok(Box::new(PostgresPublisher::connect(&url, &self.postgres.schema)?) as Box<dyn Publisher>);
+            targets.push(("postgres", &self.postgres.tables, Box::new(connect)));
+        }
+        Ok(targets)
+    }
+
+    /// Whether there is any target.
+    pub fn is_on(&self) -> Result<bool> {
+        Ok(!self.targets()?.is_empty())
+    }
+}
+
+/// What became of what is to be published.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Told {
+    pub published: usize,
+    pub current: usize,
+    pub failed: usize,
+}
+
+/// What publishing needs.
+pub(crate) struct Publishing<'a> {
+    pub config: &'a Config,
+    pub lake: &'a Lake,
+    pub runtime: &'a tokio::runtime::Handle,
+    pub metrics: &'a Metrics,
+    /// Those whose tables can be published.
+    pub models: &'a [GoldModel],
+}
+
+impl Publishing<'_> {
+    /// Publishes the chosen tables whose edition is not there yet, or all of them when `again`; `tell` hears of each, by its
+    /// target, its name there and what became of it. A table that fails does not stop the others.
+    ///
+    /// # Errors
+    /// When a setting is wrong.
+    pub fn run(
+        &self,
+        again: bool,
+        stop: &AtomicBool,
+        mut tell: impl FnMut(&str, &str, Result<&Published, &anyhow::Error>),
+    ) -> Result<Told> {
+        let mut told = Told::default();
+        for (kind, chosen, connect) in self.config.publish.targets()? {
+            let mut connected: Option<Box<dyn Publisher>> = None;
+            for (name, table) in chosen.iter().filter(|(_, table)| !table.is_empty()) {
+                if stop.load(Ordering::Acquire) {
+                    return Ok(told);
+                }
+                let table = self.table(kind, name, table)?;
+                let Some(found) = self.lake.find(Bucket::Gold, &table.name)? else { continue };
+                let published = match &mut connected {
+                    Some(publisher) => self.publish(publisher.as_mut(), name, table, &found, again),
+                    none => connect().and_then(|publisher| {
+                        self.publish(none.insert(publisher).as_mut(), name, table, &found, again)
+                    }),
+                };
+                let failing = f64::from(u8::from(published.is_err()));
+                self.metrics.set(Metric::PublishFailing, &[kind, name], failing);
+                match &published {
+                    Ok(None) => told.current += 1,
+                    Ok(Some(published)) => {
+                        told.published += 1;
+                        self.metrics.set(Metric::PublishLag, &[kind, name], published.lag_seconds());
+                        tell(kind, name, Ok(published));
+                    }
+                    Err(error) => {
+                        told.failed += 1;
+                        tell(kind, name, Err(error));
+                    }
+                }
+            }
+        }
+        Ok(told)
+    }
+
+    fn table(&self, kind: &str, name: &str, table: &str) -> Result<&GoldModel> {
+        let wanted = table.strip_prefix("gold.").unwrap_or(table);
+        let section = if kind == "mongodb" { "collections" } else { "tables" };
+        let key = format!("publish.{kind}.{section}.{name}");
+        let found = self.models.iter().find(|table| table.name == wanted);
+        let found =
+            found.ok_or_else(|| WrongUse(format!("{key}: no model makes gold.{wanted}; see sluice gold list")))?;
+        match found.header.key.is_empty() {
+            true => {
+                Err(WrongUse(format!("{key}: gold.{wanted} has no key: its text needs '-- key: column, …'")).into())
+            }
+            false => Ok(found),
+        }
+    }
+
+    /// None when the edition was there.
+    fn publish(
+        &self,
+        publisher: &mut dyn Publisher,
+        name: &str,
+        table: &GoldModel,
+        found: &DeltaTable,
+        again: bool,
+    ) -> Result<Option<Published>> {
+        let (edition, stream) = self.runtime.block_on(edition(table, found))?;
+        if !again && publisher.published(name)?.is_some_and(|there| there.is(&edition)) {
+            return Ok(None);
+        }
+        let mut rows = Blocking { stream, runtime: self.runtime };
+        Ok(Some(publisher.publish(name, &edition, &mut rows)?))
+    }
+}
+
+async fn edition(table: &GoldModel, found: &DeltaTable) -> Result<(Edition, SendableRecordBatchStream)> {
+    let newest = found.history(Some(1)).next().await.context("a table has a commit")??;
+    let stream = read_rows(found).await?.execute_stream().await?;
+    let edition = Edition {
+        table: format!("gold.{}", table.name),
+        key: table.header.key.clone(),
+        schema: stream.schema(),
+        version: found.version().unwrap_or_default() as i64,
+        committed_at: newest.timestamp.unwrap_or_default(),
+    };
+    Ok((edition, stream))
+}
+
+/// The batches of a stream, for who blocks.
+struct Blocking<'a> {
+    stream: SendableRecordBatchStream,
+    runtime: &'a tokio::runtime::Handle,
+}
+
+impl Iterator for Blocking<'_> {
+    type Item = Result<arrow::array::RecordBatch, DataFusionError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.runtime.block_on(self.stream.next())
+    }
+}
