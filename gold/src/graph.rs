@@ -1,6 +1,6 @@
 //! Which model comes after which.
 
-use crate::{GoldModel, ModelError};
+use crate::{CARDS, GoldModel, ModelError};
 use petgraph::{Direction, algo::tarjan_scc, graphmap::DiGraphMap, visit::Dfs};
 use std::collections::BTreeMap;
 
@@ -77,8 +77,8 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// Tables of gold that no model makes: the stream's, and the history of runs.
-const WRITTEN_ELSEWHERE: [&str; 2] = ["alerts", "runs"];
+/// Tables of gold that no model makes: the stream's, the history of runs, and the cards of what was learnt.
+const WRITTEN_ELSEWHERE: [&str; 3] = ["alerts", "runs", CARDS];
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use std::{
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Where models stand below `models/gold/`.
-pub const ROOMS: [&str; 4] = ["dimensions", "facts", "kpis", "analytics"];
+pub const ROOMS: [&str; 5] = ["dimensions", "facts", "kpis", "analytics", "ml"];
 
 /// What the comments above a model's SQL say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct GoldHeader {
     pub source: String,
     /// How the table is filed; none: a change of its inputs makes all of it anew.
     pub partition: Option<Partition>,
+    /// What learns from the rows of its SQL and gives those of the table; none: they are its rows.
+    pub learn: Option<String>,
 }
 
 /// A model of gold.
@@ -46,6 +48,9 @@ pub struct GoldModel {
     pub sql: String,
     /// The tables that it reads, views taken apart: `silver.orders`, `gold.dim_dates`.
     pub reads: BTreeSet<String>,
+    /// Those of them, beside tables of gold, that it names itself: without one of these there is nothing to ask yet. A view is
+    /// there without its tables.
+    pub names: BTreeSet<String>,
     /// Of its text: another text is another table.
     pub fingerprint: String,
     /// Where it stands; none: shipped.
@@ -121,12 +126,16 @@ impl GoldModel {
         if !["SELECT", "WITH"].iter().any(|verb| text.trim_start_matches('(').starts_with(verb)) {
             return Err(failed("it is one question: SELECT … or WITH … SELECT …".to_owned()));
         }
-        let mut reads = BTreeSet::new();
+        let (mut reads, mut names) = (BTreeSet::new(), BTreeSet::new());
         for table in state.resolve_table_references(&statement).map_err(|e| failed(e.to_string()))? {
             let named = table.to_string();
             match (table.schema(), read_by(&named)) {
                 (_, Some(tables)) => reads.extend(tables.iter().map(|table| (*table).to_owned())),
-                (Some("silver" | "live" | "gold" | "bronze"), _) => drop(reads.insert(named)),
+                (Some("gold"), _) => drop(reads.insert(named)),
+                (Some("silver" | "live" | "bronze"), _) => {
+                    names.insert(named.clone());
+                    reads.insert(named);
+                }
                 _ => {
                     let views: Vec<&str> = VIEWS.iter().map(|view| view.name).collect();
                     return Err(failed(format!(
@@ -137,7 +146,16 @@ impl GoldModel {
             }
         }
         let fingerprint = format!("{:016x}", xxh3_64(sql.as_bytes()));
-        Ok(Self { name: name.to_owned(), room: room.to_owned(), header, sql: sql.to_owned(), reads, fingerprint, file })
+        Ok(Self {
+            name: name.to_owned(),
+            room: room.to_owned(),
+            header,
+            sql: sql.to_owned(),
+            reads,
+            names,
+            fingerprint,
+            file,
+        })
     }
 
     /// The name in SQL of its table.
@@ -169,13 +187,14 @@ impl GoldHeader {
                 "unit" => header.unit = value.to_owned(),
                 "definition" => header.definition = value.to_owned(),
                 "source" => header.source = value.to_owned(),
+                "learn" => header.learn = Some(value.to_owned()),
                 "partition" => {
                     let filed = Partition::parse(value);
                     let right = "it is '-- partition: day of time_column', or month of it, and may end 'until last_time_column'";
                     header.partition = Some(filed.ok_or_else(|| failed(right.to_owned()))?);
                 }
                 _ => {
-                    let known = "title, grain, key, unit, definition, source, partition";
+                    let known = "title, grain, key, unit, definition, source, partition, learn";
                     return Err(failed(format!("unknown header key '{key}'; known are {known}")));
                 }
             }

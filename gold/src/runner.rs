@@ -2,20 +2,27 @@
 //! leaves it as it is.
 
 use crate::{
-    Engine, GoldConfig, GoldModel, Lease, ModelError, Outcome, Partition, Run, RunHistory, Unit,
+    CARDS, Card, Engine, GoldConfig, GoldModel, LearnError, Learners, Lease, ModelError, Outcome, Partition, Run,
+    RunHistory, Unit,
+    learner::{card_rows, cards_table, newest_cards},
     parts::{Inputs, Scope},
     runs_schema,
 };
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::{
+    array::AsArray,
+    compute::{cast as cast_array, concat_batches},
+    datatypes::{DataType, TimeUnit},
+};
 use datafusion::{
     dataframe::DataFrame,
     error::DataFusionError,
-    prelude::{Expr, SessionContext, cast, ident},
+    prelude::{Expr, SessionContext, cast, ident, lit},
 };
 use sluice_sinks::lake::{Bucket, Day, DeltaTable, Lake, LakeError, Replaced, TableSpec, is_transient, register};
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -32,6 +39,9 @@ pub enum RunError {
     /// The lake could not be read or written.
     #[error("{0}")]
     Lake(#[from] LakeError),
+    /// Nothing can be learnt from its rows.
+    #[error("{0}")]
+    Learn(#[from] LearnError),
     /// The model before it failed.
     #[error("it reads gold.{0}, which failed")]
     Upstream(String),
@@ -65,10 +75,14 @@ pub struct Runner {
     /// Under which runs are noted.
     lease: Lease,
     config: GoldConfig,
+    learners: Learners,
     /// How tables of gold are filed.
     units: BTreeMap<String, Unit>,
     run_id: String,
+    /// Milliseconds since 1970.
+    clock: fn() -> i64,
     failed: BTreeSet<String>,
+    waiting: BTreeSet<String>,
 }
 
 impl Runner {
@@ -82,8 +96,10 @@ impl Runner {
         runtime: tokio::runtime::Handle,
         lease: Lease,
         config: GoldConfig,
+        learners: Learners,
         models: &[GoldModel],
         run_id: String,
+        clock: fn() -> i64,
     ) -> Result<Self, RunError> {
         let history = runtime.block_on(RunHistory::read(&session.context))?;
         let unit = |model: &GoldModel| Some((model.table(), model.header.partition.as_ref()?.unit));
@@ -96,9 +112,12 @@ impl Runner {
             history,
             lease,
             config,
+            learners,
             units,
             run_id,
+            clock,
             failed: BTreeSet::new(),
+            waiting: BTreeSet::new(),
         })
     }
 
@@ -113,6 +132,15 @@ impl Runner {
         model.reads.iter().filter_map(version).collect()
     }
 
+    /// The table that has to be there before the model can be run: one that it names, or that of a model that waits itself.
+    pub fn waits_for(&mut self, model: &GoldModel) -> Option<String> {
+        let missing = model.names.iter().find(|name| !self.session.tables.contains_key(*name)).cloned();
+        let waiting = || model.needs().find(|need| self.waiting.contains(*need)).map(|need| format!("gold.{need}"));
+        let missing = missing.or_else(waiting)?;
+        self.waiting.insert(model.name.clone());
+        Some(missing)
+    }
+
     /// Whether the model's table is what a run would make of it.
     pub fn is_current(&self, model: &GoldModel) -> bool {
         self.session.tables.contains_key(&model.table())
@@ -122,13 +150,12 @@ impl Runner {
                 .is_some_and(|last| last.inputs == self.inputs(model))
     }
 
-    /// Makes of a model's table anew what has to be, or all of it when `full`, and notes how that went; `clock` gives
-    /// milliseconds since 1970.
+    /// Makes of a model's table anew what has to be, or all of it when `full`, and notes how that went.
     ///
     /// # Errors
     /// When the note itself cannot be written. A model that fails is a note, not an error.
-    pub fn run(&mut self, model: &GoldModel, full: bool, clock: impl Fn() -> i64) -> Result<Run, RunError> {
-        let (started_at, inputs) = (clock(), self.inputs(model));
+    pub fn run(&mut self, model: &GoldModel, full: bool) -> Result<Run, RunError> {
+        let (started_at, inputs) = ((self.clock)(), self.inputs(model));
         let made = match model.needs().find(|need| self.failed.contains(*need)) {
             Some(need) => Err(RunError::Upstream(need.to_owned())),
             None => self.tried(&model.name, || self.make(model, full)).and_then(|made| self.take_on(model, made)),
@@ -142,7 +169,7 @@ impl Runner {
             model: model.name.clone(),
             fingerprint: model.fingerprint.clone(),
             started_at,
-            ended_at: clock(),
+            ended_at: (self.clock)(),
             outcome: if error.is_none() { Outcome::Done } else { Outcome::Failed },
             rows,
             parts,
@@ -155,7 +182,8 @@ impl Runner {
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn refuse(&mut self, name: &str, why: &ModelError, now: i64) -> Result<Run, RunError> {
+    pub fn refuse(&mut self, name: &str, why: &ModelError) -> Result<Run, RunError> {
+        let now = (self.clock)();
         self.note(Run {
             run_id: self.run_id.clone(),
             model: name.to_owned(),
@@ -226,10 +254,13 @@ impl Runner {
         let (frame, dates) = match parts {
             Some((frame, dates)) => (frame, Some(dates)),
             None => {
-                let frame = match &self.engine {
+                let mut frame = match &self.engine {
                     Some(engine) => engine.ask(&model.sql)?,
                     None => self.runtime.block_on(self.session.context.sql(&model.sql))?,
                 };
+                if let Some(learner) = &model.header.learn {
+                    frame = self.learn(model, learner, frame)?;
+                }
                 let filed = |by: &Partition| frame.clone().with_column(by.column(), by.date());
                 (partition.map_or(Ok(frame.clone()), filed)?, None)
             }
@@ -244,6 +275,48 @@ impl Runner {
         };
         let (table, rows) = self.lake.replace(what, storable(frame)?)?;
         Ok(Made { table: Some(table), rows, parts: dates.map(|dates| dates.len() as i64) })
+    }
+
+    /// The rows that a learner gives for those of a model's SQL. Its cards are kept first: a card without its scores is of no
+    /// harm, scores without their card would be.
+    fn learn(&self, model: &GoldModel, learner: &str, frame: DataFrame) -> Result<DataFrame, RunError> {
+        let learner = self.learners.get(learner).ok_or_else(|| {
+            let known: Vec<&str> = self.learners.keys().copied().collect();
+            LearnError(format!("nothing learns '{learner}'; '-- learn:' names one of {}", known.join(", ")))
+        })?;
+        let schema = Arc::new(frame.schema().as_arrow().clone());
+        let (rows, before) = self.runtime.block_on(async {
+            let rows = concat_batches(&schema, &frame.collect().await?)?;
+            Ok::<_, DataFusionError>((rows, self.cards_before(&model.name).await?))
+        })?;
+        let learned = learner.learn(&rows, &before)?;
+        let is_new = |card: &&Card| before.get(&card.source) != Some(&card.card);
+        let cards: Vec<&Card> = learned.cards.iter().filter(is_new).collect();
+        if !cards.is_empty() {
+            let rows = card_rows(&model.name, &cards, (self.clock)()).map_err(DataFusionError::from)?;
+            let mut table = self.lake.table(cards_table())?;
+            table.write(&rows)?;
+            table.commit()?;
+        }
+        Ok(self.session.context.read_batch(learned.rows)?)
+    }
+
+    /// What was learnt last, by source.
+    async fn cards_before(&self, model: &str) -> Result<BTreeMap<String, String>, DataFusionError> {
+        let mut cards = BTreeMap::new();
+        let table = format!("gold.{CARDS}");
+        if self.session.tables.contains_key(&table) {
+            let newest = self.session.context.sql(&newest_cards(&table)).await?;
+            let mine = newest.filter(ident("model").eq(lit(model)))?.select_columns(&["source", "card"])?;
+            for batch in mine.collect().await? {
+                let texts = |at: usize| cast_array(batch.column(at), &DataType::Utf8);
+                let (sources, texts) = (texts(0)?, texts(1)?);
+                let (sources, texts) = (sources.as_string::<i32>(), texts.as_string::<i32>());
+                cards
+                    .extend((0..batch.num_rows()).map(|at| (sources.value(at).to_owned(), texts.value(at).to_owned())));
+            }
+        }
+        Ok(cards)
     }
 
     /// Lets the models after it read the table as it is now.

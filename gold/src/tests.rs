@@ -1,6 +1,6 @@
 //! Runs over a lake in a folder: what is made by parts is what is made as a whole.
 
-use crate::{GoldConfig, GoldModel, LakeSession, Lease, Run, Runner, register_views, runs_table};
+use crate::{GoldConfig, GoldModel, LakeSession, Learners, Lease, Run, Runner, register_views, runs_table};
 use arrow::{array::RecordBatch, json::ReaderBuilder, util::pretty::pretty_format_batches};
 use datafusion::{
     catalog::MemorySchemaProvider,
@@ -115,12 +115,22 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
     };
     let lease = Lease::take(lake.table(runs_table()).unwrap(), config.lease, || 0).unwrap().expect("nobody has it");
     let session = session(lake, runtime);
-    let mut runner =
-        Runner::new(lake.clone(), session, runtime.handle().clone(), lease, config, models, "1".to_owned()).unwrap();
+    let mut runner = Runner::new(
+        lake.clone(),
+        session,
+        runtime.handle().clone(),
+        lease,
+        config,
+        Learners::new(),
+        models,
+        "1".to_owned(),
+        || 0,
+    )
+    .unwrap();
     let mut runs = Vec::new();
     for model in models {
         if !runner.is_current(model) {
-            runs.push(runner.run(model, false, || 0).unwrap());
+            runs.push(runner.run(model, false).unwrap());
         }
     }
     runs

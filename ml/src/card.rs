@@ -3,6 +3,7 @@
 use crate::{
     churn::{Candidate, ChurnModel, Evaluation, Method, Snapshot},
     features::MlError,
+    segments::{Segment, Segmentation},
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,7 +33,6 @@ pub struct SnapshotCard {
 
 impl SnapshotCard {
     /// Describes a snapshot.
-    #[must_use]
     pub fn of(cutoff: String, snapshot: &Snapshot) -> Self {
         let rows = snapshot.churned.len();
         let churned = snapshot.churned.iter().filter(|churned| **churned).count();
@@ -87,10 +87,48 @@ impl ModelCard {
             chosen: evaluation.chosen,
             weights: model.weights.clone(),
         };
-        let text = serde_json::to_vec(&card).expect("a card is text, finite numbers and maps of text");
-        card.version = format!("{}-{:016x}", card.data.last_day, xxh3_64(&text));
+        card.version = format!("{}-{:016x}", card.data.last_day, fingerprint(&card));
         Ok(card)
     }
+}
+
+/// What a reader has to know of segments, and the next run to give them the same ids.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentsCard {
+    /// `segments`.
+    pub model: String,
+    /// A hash of all the rest: another number, another version.
+    pub version: String,
+    /// Who was grouped.
+    pub customers: usize,
+    /// By id.
+    pub segments: Vec<Segment>,
+    /// Mean silhouette, -1 to 1, by number of segments; the best was taken.
+    pub silhouettes: BTreeMap<usize, f64>,
+    /// Above every id that was ever used.
+    pub next_id: u32,
+}
+
+impl SegmentsCard {
+    /// The card of segments; `next_id` was above every id before them.
+    pub fn new(found: &Segmentation, next_id: u32) -> Self {
+        let above = found.segments.iter().map(|segment| segment.id + 1).max().unwrap_or_default();
+        let mut card = Self {
+            model: "segments".into(),
+            version: String::new(),
+            customers: found.assigned.len(),
+            segments: found.segments.clone(),
+            silhouettes: found.silhouettes.clone(),
+            next_id: next_id.max(above),
+        };
+        card.version = format!("{:016x}", fingerprint(&card));
+        card
+    }
+}
+
+fn fingerprint(card: &impl Serialize) -> u64 {
+    xxh3_64(&serde_json::to_vec(card).unwrap_or_default())
 }
 
 #[cfg(test)]

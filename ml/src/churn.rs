@@ -157,7 +157,6 @@ pub fn fit(method: Method, train: &Snapshot, calibrate: &Snapshot, seed: u64) ->
 
 impl ChurnModel {
     /// What it goes by, in the order of the columns.
-    #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }

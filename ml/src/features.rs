@@ -78,13 +78,11 @@ impl Features {
     }
 
     /// Names of the columns.
-    #[must_use]
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
     /// How many rows.
-    #[must_use]
     pub fn rows(&self) -> usize {
         self.logs.len()
     }

@@ -10,7 +10,7 @@ mod features;
 mod measure;
 mod segments;
 
-pub use card::{DataWindow, ModelCard, SnapshotCard};
+pub use card::{DataWindow, ModelCard, SegmentsCard, SnapshotCard};
 pub use churn::{Candidate, ChurnModel, Evaluation, Method, Snapshot, evaluate, fit};
 pub use features::{Features, MlError};
 pub use measure::{Measures, auc, brier, lift_10};

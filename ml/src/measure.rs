@@ -20,7 +20,6 @@ pub struct Measures {
 
 impl Measures {
     /// None when there is one class only: nothing to rank.
-    #[must_use]
     pub fn of(churned: &[bool], probability: &[f64]) -> Option<Self> {
         Some(Self {
             rows: churned.len(),
@@ -36,7 +35,6 @@ impl Measures {
 ///
 /// # Panics
 /// When the lengths differ.
-#[must_use]
 pub fn auc(churned: &[bool], score: &[f64]) -> Option<f64> {
     assert_eq!(churned.len(), score.len(), "a score for every customer");
     let mut order: Vec<usize> = (0..score.len()).collect();
@@ -53,14 +51,12 @@ pub fn auc(churned: &[bool], score: &[f64]) -> Option<f64> {
 }
 
 /// Mean squared difference of probability and outcome; 0 of nothing.
-#[must_use]
 pub fn brier(churned: &[bool], probability: &[f64]) -> f64 {
     let squares = churned.iter().zip(probability).map(|(churned, p)| (p - f64::from(*churned)).powi(2));
     squares.sum::<f64>() / churned.len().max(1) as f64
 }
 
 /// Churn share of the ⌈n / 10⌉ highest scores (ties in the order given) over the churn share of all. None when nobody churned.
-#[must_use]
 pub fn lift_10(churned: &[bool], score: &[f64]) -> Option<f64> {
     let mut order: Vec<usize> = (0..score.len()).collect();
     order.sort_by(|a, b| score[*b].total_cmp(&score[*a]));

@@ -32,7 +32,7 @@ fn page(title: &str, main: &str) -> String {
          <link rel=\"stylesheet\" href=\"/assets/alerts.css\"><script src=\"/assets/alerts.js\" defer></script></head><body>\
          <a class=\"skip\" href=\"#main\">Skip to the alerts</a>\
          <header><a class=\"brand name\" href=\"/\">sluice</a><nav aria-label=\"More\"><a href=\"/\">Dashboard</a>\
-         <a href=\"/alerts\">Alerts</a><a href=\"/quality\">Quality</a><a href=\"/docs/\">API</a></nav></header>\
+         <a href=\"/alerts\">Alerts</a><a href=\"/quality\">Quality</a><a href=\"/models\">Models</a><a href=\"/docs/\">API</a></nav></header>\
          <p id=\"banner\" class=\"banner\" role=\"alert\" hidden></p>\
          <p id=\"announcer\" class=\"visually-hidden\" aria-live=\"polite\"></p>\
          <main id=\"main\">{main}</main>\

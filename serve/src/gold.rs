@@ -64,6 +64,25 @@ pub struct RunInfo {
     pub error: Option<String>,
 }
 
+/// What a model has learnt: its card.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct LearnedInfo {
+    /// The table of gold with what it gives.
+    #[schema(example = "ml_churn_scores")]
+    pub model: String,
+    /// Of which orders: `files` or `events`.
+    #[schema(example = "files")]
+    pub source: String,
+    /// The rows of the table name it.
+    pub version: String,
+    /// RFC 3339.
+    #[schema(example = "2026-01-01T00:00:00Z")]
+    pub made_at: String,
+    /// From which data, by what, how good.
+    #[schema(value_type = Object)]
+    pub card: Value,
+}
+
 /// Which runs to tell of, newest first.
 #[derive(Clone, Debug, Default)]
 pub struct RunQuery {
@@ -88,6 +107,12 @@ pub trait GoldSource: Send + Sync {
     /// # Errors
     /// A text for people, when the lake does not answer.
     fn rows(&self, table: &GoldTableInfo, limit: usize) -> Result<Option<Vec<Map<String, Value>>>, String>;
+
+    /// The newest card of each model and source.
+    ///
+    /// # Errors
+    /// A text for people, when the lake does not answer.
+    fn learned(&self) -> Result<Vec<LearnedInfo>, String>;
 
     /// What was made when.
     ///

@@ -162,6 +162,7 @@ pub fn router(state: ServeState) -> Router {
         .route("/alerts", get(api::alerts_html))
         .route("/alerts/{id}", get(api::alert_html))
         .route("/quality", get(api::quality_html))
+        .route("/models", get(api::models_html))
         .route("/api/v1/status", get(api::status))
         .route("/healthz", get(api::healthz))
         .route("/readyz", get(api::readyz))

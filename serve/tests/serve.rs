@@ -6,7 +6,7 @@ use sluice_events::{
 };
 use sluice_quality::{Figure, Kind, QualityReport, QualityResult, ReportBuilder, Severity as OnFailure};
 use sluice_serve::{
-    AlertEvidence, ColumnInfo, ColumnRole, ExampleEvent, GoldSource, GoldTableInfo, ModelInfo, NoEvidence,
+    AlertEvidence, ColumnInfo, ColumnRole, ExampleEvent, GoldSource, GoldTableInfo, LearnedInfo, ModelInfo, NoEvidence,
     PartitionStatus, QualitySource, RunInfo, RunQuery, ServeState, Status, StatusSource, serve,
 };
 use sluice_sinks::{
@@ -69,6 +69,18 @@ fn gold_run(outcome: &str, ended_at: &str) -> RunInfo {
 }
 
 impl GoldSource for FixedGold {
+    fn learned(&self) -> Result<Vec<LearnedInfo>, String> {
+        let card = serde_json::json!({"model": "segments", "customers": 3, "segments": [], "silhouettes": {"3": 0.5}});
+        let (model, source) = ("ml_customer_segments".to_owned(), "files".to_owned());
+        Ok(vec![LearnedInfo {
+            model,
+            source,
+            version: "7".to_owned(),
+            made_at: "2024-03-01T10:00:00Z".to_owned(),
+            card,
+        }])
+    }
+
     fn tables(&self) -> Result<Vec<GoldTableInfo>, String> {
         let table = |name: &str| GoldTableInfo {
             name: name.to_owned(),

@@ -168,7 +168,11 @@ fn make(config: Config, names: &[String], full: bool) -> Result<ExitCode> {
     };
     let stopped = if made.stopped { "; stopped before the rest" } else { "" };
     let (done, current, failed) = (made.done, made.current, made.failed);
-    eprintln!("{done} tables made, {current} unchanged, {failed} failed; {:.1?}{stopped}", began.elapsed());
+    let waiting = match made.waiting {
+        0 => String::new(),
+        waiting => format!(", {waiting} waiting for tables that are not there yet"),
+    };
+    eprintln!("{done} tables made, {current} unchanged, {failed} failed{waiting}; {:.1?}{stopped}", began.elapsed());
     say(made.published);
     Ok(match (made.stopped, failed + made.published.failed) {
         (true, _) => ExitCode::from(STOPPED),

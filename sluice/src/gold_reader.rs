@@ -2,7 +2,10 @@
 
 use crate::{Config, gold_runs::GoldModels};
 use anyhow::{Context, Result};
-use arrow::datatypes::DataType;
+use arrow::{
+    array::AsArray,
+    datatypes::{DataType, TimeUnit, TimestampMillisecondType},
+};
 use datafusion::{
     dataframe::DataFrame,
     execution::context::SessionContext,
@@ -10,8 +13,8 @@ use datafusion::{
 };
 use serde_json::{Map, Value};
 use sluice_events::{EventTime, time_text};
-use sluice_gold::{Outcome, Run, newest_runs};
-use sluice_serve::{GoldSource, GoldTableInfo, RunInfo, RunQuery};
+use sluice_gold::{CARDS, Outcome, Run, newest_cards, newest_runs};
+use sluice_serve::{GoldSource, GoldTableInfo, LearnedInfo, RunInfo, RunQuery};
 use sluice_sinks::lake::{Bucket, Lake, register};
 
 /// Reads gold. Blocks: not for threads of the runtime.
@@ -94,6 +97,30 @@ impl GoldReader {
         }
     }
 
+    fn newest_cards(&self) -> Result<Vec<LearnedInfo>> {
+        let Some(context) = self.session(CARDS)? else { return Ok(Vec::new()) };
+        let batches = self.runtime.block_on(async {
+            let names =
+                ["model", "source", "version", "card"].map(|name| cast(ident(name), DataType::Utf8).alias(name));
+            let time = cast(ident("made_at"), DataType::Timestamp(TimeUnit::Millisecond, None)).alias("made_at");
+            let cards = context.sql(&newest_cards("t")).await?;
+            cards.select(names.into_iter().chain([time]).collect::<Vec<_>>())?.collect().await
+        })?;
+        let mut learned = Vec::new();
+        for batch in &batches {
+            let text = |at: usize, row| batch.column(at).as_string::<i32>().value(row).to_owned();
+            let times = batch.column(4).as_primitive::<TimestampMillisecondType>();
+            learned.extend((0..batch.num_rows()).map(|row| LearnedInfo {
+                model: text(0, row),
+                source: text(1, row),
+                version: text(2, row),
+                made_at: time_text(EventTime::new(times.value(row))),
+                card: serde_json::from_str(&text(3, row)).unwrap_or_default(),
+            }));
+        }
+        Ok(learned)
+    }
+
     fn some_runs(&self, query: &RunQuery) -> Result<Vec<RunInfo>> {
         let mut wanted = vec!["true".to_owned()];
         wanted.extend(query.model.as_ref().map(|model| format!("model = '{}'", model.replace('\'', "''"))));
@@ -136,6 +163,10 @@ impl GoldSource for GoldReader {
 
     fn rows(&self, table: &GoldTableInfo, limit: usize) -> Result<Option<Vec<Map<String, Value>>>, String> {
         self.first_rows(table, limit).map_err(|error| crate::causes(&error))
+    }
+
+    fn learned(&self) -> Result<Vec<LearnedInfo>, String> {
+        self.newest_cards().map_err(|error| crate::causes(&error))
     }
 
     fn runs(&self, query: &RunQuery) -> Result<Vec<RunInfo>, String> {

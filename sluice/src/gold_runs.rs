@@ -3,6 +3,7 @@
 use crate::{
     Config, WrongUse,
     cluster_role::{self, LOCAL},
+    learning::learners,
     models::{ModelText, walk_texts},
     pipeline::now_millis,
     publishing::{Publishing, Told},
@@ -66,6 +67,8 @@ pub(crate) struct Made {
     pub done: usize,
     pub current: usize,
     pub failed: usize,
+    /// What they read is not there yet.
+    pub waiting: usize,
     /// What was published of them.
     pub published: Told,
     /// A signal came before all was done.
@@ -109,8 +112,17 @@ impl GoldRuns {
             url => Some(cluster_role::connect(url, &self.config, &session, &sound, &self.runtime)?),
         };
         let run_id = now_millis().to_string();
-        let mut runner =
-            Runner::new(lake.clone(), session, self.runtime.clone(), lease, settings.clone(), &sound, run_id)?;
+        let mut runner = Runner::new(
+            lake.clone(),
+            session,
+            self.runtime.clone(),
+            lease,
+            settings.clone(),
+            learners(),
+            &sound,
+            run_id,
+            now_millis,
+        )?;
         if let Some(engine) = engine {
             runner = runner.on(engine);
         }
@@ -128,12 +140,17 @@ impl GoldRuns {
             tell(run);
         };
         for (name, why) in graph.faults().iter().filter(|(name, _)| is_asked_for(name)) {
-            ended(&mut made, &runner.refuse(name, why, now_millis()).context("note the run")?);
+            ended(&mut made, &runner.refuse(name, why).context("note the run")?);
         }
         for model in models {
             if stop.load(Ordering::Acquire) {
                 made.stopped = true;
                 break;
+            }
+            if let Some(table) = runner.waits_for(model) {
+                tracing::debug!(model = model.name, table, "waits for a table that is not there yet");
+                made.waiting += 1;
+                continue;
             }
             if !full && runner.is_current(model) {
                 made.current += 1;
@@ -141,7 +158,7 @@ impl GoldRuns {
                 self.metrics.set(Metric::GoldFailing, &[&model.name], 0.0);
                 continue;
             }
-            ended(&mut made, &runner.run(model, full, now_millis).context("note the run")?);
+            ended(&mut made, &runner.run(model, full).context("note the run")?);
         }
         if !made.stopped {
             made.published = self.publish(&lake, &sound, false, stop)?;

@@ -36,7 +36,7 @@ pub(crate) struct RunsBody {
     runs: Vec<RunInfo>,
 }
 
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     shared: &Arc<Shared>,
     ask: impl FnOnce(&dyn GoldSource) -> Result<T, String> + Send + 'static,
 ) -> Result<T, ApiError> {

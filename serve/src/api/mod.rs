@@ -22,7 +22,7 @@ pub(crate) use error::{ApiError, ErrorBody, no_such_method, no_such_page};
 pub(crate) use gold::{__path_gold_table, __path_gold_tables, __path_runs, gold_table, gold_tables, runs};
 pub(crate) use health::{__path_healthz, __path_metrics, __path_readyz, healthz, metrics, readyz};
 pub(crate) use kpis::{__path_kpis, kpis};
-pub(crate) use models::{__path_models, models};
+pub(crate) use models::{__path_models, models, models_html};
 pub(crate) use quality::{__path_quality, quality, quality_html};
 pub(crate) use status::{__path_status, status};
 pub(crate) use summary::{__path_summary, SummaryCache, summary};
