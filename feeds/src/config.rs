@@ -117,6 +117,10 @@ impl FeedConfig {
         if let Some(column) = self.columns.keys().find(reserved) {
             return wrong(format!("columns: '{column}' cannot be a name"));
         }
+        let is_number = |column: &&String| self.columns.get(*column).is_some_and(|c| c.kind == ColumnKind::Number);
+        if let Some(column) = self.key.iter().find(is_number) {
+            return wrong(format!("key: '{column}' is a number with fractions, which tells nothing apart"));
+        }
         let mut columns = self.columns.values().chain([&self.observed_at]);
         match columns.find(|column| !column.path.starts_with('/')) {
             Some(column) => wrong(format!("'{}' is no JSON pointer such as /main/temp", column.path)),

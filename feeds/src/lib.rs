@@ -12,4 +12,4 @@ mod rows;
 pub use api::{Api, ApiError};
 pub use config::{Column, ColumnKind, FeedConfig};
 pub use round::{Round, round};
-pub use rows::{BODY, FETCHED_AT, ITEM, OBSERVED_AT, Refused, Row, feed_schema, row_of, rows_batch};
+pub use rows::{OBSERVED_AT, Refused, Row, feed_schema, keys_of, row_of, rows_batch};

@@ -2,22 +2,25 @@
 
 use crate::{Column, ColumnKind, FeedConfig};
 use arrow::{
-    array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray},
+    array::{
+        ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    },
+    compute::cast,
     datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
 };
 use serde_json::Value;
-use sluice_events::{EventTime, LogTime, Reason, parse_event_time};
+use sluice_events::{EventTime, LogTime, Offset, Reason, parse_event_time};
 use std::sync::Arc;
 
 /// The item that was asked for.
-pub const ITEM: &str = "item";
+const ITEM: &str = "item";
 /// When.
-pub const FETCHED_AT: &str = "fetched_at";
+const FETCHED_AT: &str = "fetched_at";
 /// When what the answer tells was observed.
 pub const OBSERVED_AT: &str = "observed_at";
-/// The answer as it came, in bronze.
-pub const BODY: &str = "body";
+/// Where the answer stands in the log.
+const OFFSET: &str = "_offset";
 
 /// Why an answer is no row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,20 +48,15 @@ pub struct Row {
     item: String,
     fetched_at: LogTime,
     observed_at: EventTime,
+    offset: Offset,
     /// In the order of the columns' names.
     cells: Vec<Cell>,
-    key: String,
 }
 
 impl Row {
-    /// When it was observed.
-    pub fn observed_at(&self) -> EventTime {
-        self.observed_at
-    }
-
-    /// What tells it from others, as text.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// Where the answer stands in the log.
+    pub fn offset(&self) -> i64 {
+        self.offset.get()
     }
 }
 
@@ -69,6 +67,7 @@ pub fn feed_schema(config: &FeedConfig) -> SchemaRef {
         Field::new(ITEM, DataType::Utf8, false),
         Field::new(FETCHED_AT, time.clone(), false),
         Field::new(OBSERVED_AT, time.clone(), false),
+        Field::new(OFFSET, DataType::Int64, false),
     ];
     fields.extend(config.columns.iter().map(|(name, column)| {
         let kind = match column.kind {
@@ -87,7 +86,13 @@ pub fn feed_schema(config: &FeedConfig) -> SchemaRef {
 ///
 /// # Errors
 /// When it is no JSON object, lacks what every row has, or a value is not what its column is.
-pub fn row_of(config: &FeedConfig, item: &str, fetched_at: LogTime, body: &[u8]) -> Result<Row, Refused> {
+pub fn row_of(
+    config: &FeedConfig,
+    item: &str,
+    fetched_at: LogTime,
+    offset: Offset,
+    body: &[u8],
+) -> Result<Row, Refused> {
     let answer: Value = serde_json::from_slice(body)
         .map_err(|error| Refused { reason: Reason::BadJson, message: error.to_string() })?;
     let observed_at = match cell(OBSERVED_AT, &config.observed_at, &answer, true)? {
@@ -98,22 +103,32 @@ pub fn row_of(config: &FeedConfig, item: &str, fetched_at: LogTime, body: &[u8])
         .columns
         .iter()
         .map(|(name, column)| cell(name, column, &answer, column.required || config.key.contains(name)));
-    let cells = cells.collect::<Result<Vec<_>, _>>()?;
-    let of_key = config.columns.keys().zip(&cells).filter(|(name, _)| config.key.contains(name));
-    let key = of_key.map(|(_, cell)| cell.text()).chain([observed_at.to_string()]).collect::<Vec<_>>().join("\u{1f}");
-    Ok(Row { item: item.to_owned(), fetched_at, observed_at, cells, key })
+    Ok(Row { item: item.to_owned(), fetched_at, observed_at, offset, cells: cells.collect::<Result<_, _>>()? })
 }
 
-impl Cell {
-    fn text(&self) -> String {
-        match self {
-            Self::Null => String::new(),
-            Self::Text(text) => text.clone(),
-            Self::Integer(n) | Self::Time(n) => n.to_string(),
-            Self::Number(x) => x.to_string(),
-            Self::Boolean(b) => b.to_string(),
+/// What tells each row of a batch from others, as text; of a batch that was read from the table too.
+///
+/// # Errors
+/// When a column of the key is missing.
+pub fn keys_of(config: &FeedConfig, rows: &RecordBatch) -> Result<Vec<String>, ArrowError> {
+    let mut keys = vec![String::new(); rows.num_rows()];
+    for name in config.key.iter().map(String::as_str).chain([OBSERVED_AT]) {
+        let column = rows.column_by_name(name);
+        let column = column.ok_or_else(|| ArrowError::SchemaError(format!("there is no column {name}")))?;
+        // Times may have come back finer than they were written.
+        let column = match column.data_type() {
+            DataType::Timestamp(..) => {
+                cast(&cast(column, &DataType::Timestamp(TimeUnit::Millisecond, None))?, &DataType::Int64)?
+            }
+            _ => column.clone(),
+        };
+        let texts = cast(&column, &DataType::Utf8)?;
+        for (key, text) in keys.iter_mut().zip(texts.as_string::<i32>()) {
+            key.push_str(text.unwrap_or_default());
+            key.push('\u{1f}');
         }
     }
+    Ok(keys)
 }
 
 fn cell(name: &str, column: &Column, answer: &Value, required: bool) -> Result<Cell, Refused> {
@@ -161,6 +176,7 @@ pub fn rows_batch(config: &FeedConfig, rows: &[Row]) -> Result<RecordBatch, Arro
         Arc::new(rows.iter().map(|row| Some(&row.item)).collect::<StringArray>()),
         times(rows.iter().map(|row| Some(row.fetched_at.get())).collect()),
         times(rows.iter().map(|row| Some(row.observed_at.get())).collect()),
+        Arc::new(rows.iter().map(|row| Some(row.offset.get())).collect::<Int64Array>()),
     ];
     for (at, column) in config.columns.values().enumerate() {
         let cells = rows.iter().map(|row| &row.cells[at]);
@@ -192,7 +208,7 @@ pub fn rows_batch(config: &FeedConfig, rows: &[Row]) -> Result<RecordBatch, Arro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::{array::AsArray, datatypes::Float64Type};
+    use arrow::datatypes::Float64Type;
 
     fn config() -> FeedConfig {
         toml::from_str(
@@ -205,18 +221,19 @@ mod tests {
     }
 
     fn read(body: &str) -> Result<Row, Refused> {
-        row_of(&config(), "Paris", LogTime::new(5), body.as_bytes())
+        row_of(&config(), "Paris", LogTime::new(5), Offset::new(3), body.as_bytes())
     }
 
     #[test]
     fn an_answer_is_a_row() {
         let wet = read(r#"{"id":7.0,"dt":100,"rain":{"1h":3},"weather":[{"main":"Rain"}],"new":[]}"#).unwrap();
         let dry = read(r#"{"id":7,"dt":160,"weather":[]}"#).unwrap();
-        assert_eq!((wet.observed_at().get(), wet.key()), (100_000, "7\u{1f}100000"));
+        assert_eq!(wet.offset(), 3);
         let batch = rows_batch(&config(), &[wet, dry]).unwrap();
         assert_eq!(batch.schema(), feed_schema(&config()));
         let rain = batch.column_by_name("rain").unwrap().as_primitive::<Float64Type>();
         assert_eq!(rain.iter().collect::<Vec<_>>(), [Some(3.0), None]);
+        assert_eq!(keys_of(&config(), &batch).unwrap(), ["7\u{1f}100000\u{1f}", "7\u{1f}160000\u{1f}"]);
     }
 
     #[test]

@@ -91,6 +91,9 @@ metrics! {
     GoldFailing = "sluice_gold_failing", IntGauge, ["model"], "1 when a table of gold could not be made the last time: it is the last good one; else 0.";
     GoldRunSeconds = "sluice_gold_run_seconds", Gauge, ["model"], "How long it took to make a table of gold, the last time.";
     GoldMade = "sluice_gold_made_timestamp_seconds", Gauge, ["model"], "When a table of gold was made last by this process, seconds since 1970.";
+    FeedAnswers = "sluice_feed_requests_total", Counter, ["feed", "outcome"], "Items that a feed was asked for: answered or failed.";
+    FeedFailing = "sluice_feed_failing", IntGauge, ["feed"], "1 when an item of a feed got no answer the last time; else 0.";
+    FeedRows = "sluice_feed_rows_total", Counter, ["feed", "outcome"], "Answers of a feed: new ones, known ones, and those that are dead letters (refused).";
     PublishLag = "sluice_publish_lag_seconds", Gauge, ["target", "name"], "From the commit of the newest published version of a table of gold until it could be read at the target.";
     PublishFailing = "sluice_publish_failing", IntGauge, ["target", "name"], "1 when a table of gold could not be published the last time; else 0.";
     Uptime = "sluice_start_time_seconds", Gauge, [], "When this process started, seconds since 1970.";

@@ -173,6 +173,13 @@ enum Produce {
         #[arg(long, default_value_t = 0.0)]
         speed: f64,
     },
+    /// Ask the HTTP APIs of the settings' [[feed]]s by their schedules, and write the answers to the lake: bronze.feeds and
+    /// silver.<feed>. `sluice up` does it too.
+    Feed {
+        /// Ask each once, write and exit: 1 when an item got no answer.
+        #[arg(long)]
+        once: bool,
+    },
     /// Write clients.csv and achats.csv of the simulated shop.
     Files {
         /// Folder to write to.
@@ -249,6 +256,11 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         }
         Command::Produce(Produce::Replay { files, speed }) => {
             roles::produce(config, &Source::Replay(replay(files, checked(Some(speed))?)?))?;
+        }
+        Command::Produce(Produce::Feed { once }) => {
+            if !roles::feed(config, once)? {
+                return Ok(ExitCode::FAILURE);
+            }
         }
         Command::Produce(Produce::Files { out, seed, clients, purchases, products, first_day, days }) => {
             let files = ShopFilesConfig { seed, clients, purchases, products, first_day, days };

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use sluice_alert_channels::AlertsConfig;
 use sluice_event_log::LogConfig;
 use sluice_events::{EventFormat, RegistryConfig, Subject, ValidationRules};
+use sluice_feeds::FeedConfig;
 use sluice_gold::GoldConfig;
 use sluice_producer::SimulateConfig;
 use sluice_quality::QualityConfig;
@@ -26,6 +27,7 @@ use toml::{Table, Value};
 #[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
 pub struct Config {
     pub dir: PathBuf,
+    pub feed: Vec<FeedConfig>,
     pub log: LogConfig,
     pub topics: TopicsConfig,
     pub registry: RegistryConfig,
@@ -59,6 +61,7 @@ pub struct TopicsConfig {
     pub kpis: String,
     pub alerts: String,
     pub dead_letters: String,
+    pub feeds: String,
     pub partitions: u32,
     pub merge_partitions: u32,
 }
@@ -323,6 +326,12 @@ impl Config {
             return Err(WrongUse("gold.tries must be 1 or more, and gold.lease 1s or more".to_owned()).into());
         }
         check_engine(&self.gold.engine)?;
+        for (at, feed) in self.feed.iter().enumerate() {
+            feed.check().map_err(WrongUse)?;
+            if self.feed[..at].iter().any(|other| other.name == feed.name) {
+                return Err(WrongUse(format!("two feeds are called {}", feed.name)).into());
+            }
+        }
         if self.time.late_grain.is_zero() || self.lake.roll_age.is_zero() {
             return Err(WrongUse("time.late_grain and lake.roll_age must be above 0".to_owned()).into());
         }

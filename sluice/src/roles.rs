@@ -2,6 +2,7 @@
 
 use crate::{
     Config, WrongUse,
+    feed_role::{self, FeedRole},
     live_models::LiveModels,
     merge_role::MergeRole,
     pipeline::Pipeline,
@@ -123,6 +124,22 @@ pub(crate) fn serve(config: &Config) -> Result<()> {
         std::thread::sleep(TICK);
     }
     Ok(())
+}
+
+/// `sluice produce feed`. Says whether all went well.
+pub(crate) fn feed(config: Config, once: bool) -> Result<bool> {
+    let runtime = runtime()?;
+    let stop = stop_signal(&runtime);
+    let pipeline = Pipeline::open(config, &runtime)?;
+    let _metrics = metrics_of(&pipeline, &runtime)?;
+    if once || pipeline.config.feed.is_empty() {
+        return feed_role::once(&pipeline, runtime.handle(), &stop);
+    }
+    let role = FeedRole::start(&pipeline, runtime.handle(), &stop)?;
+    wait(&pipeline, &stop, || Ok(false))?;
+    stop.store(true, Ordering::Release);
+    role.join();
+    pipeline.failure.take().map(|()| true)
 }
 
 /// `sluice produce …`.

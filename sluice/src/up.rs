@@ -2,6 +2,7 @@
 
 use crate::{
     Config,
+    feed_role::FeedRole,
     gold_runs::GoldRuns,
     live_models::LiveModels,
     merge_role::MergeRole,
@@ -49,6 +50,10 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
         let failure = pipeline.failure.clone();
         spawn("producer".to_owned(), &failure, move || produce::run(&pipeline, &source, &stop, shown))?
     };
+    let feeds = match until_drained {
+        true => None,
+        false => Some(FeedRole::start(&pipeline, runtime.handle(), &stop)?),
+    };
     let gold = match until_drained {
         true => None,
         false => {
@@ -86,6 +91,9 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     process.stop()?;
     merge.finish()?;
     let _ = gold.map(JoinHandle::join);
+    if let Some(feeds) = feeds {
+        feeds.join();
+    }
     pipeline.failure.take()?;
     drop((server, sql));
     summary(&pipeline.metrics, started);

@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::{
     io::{BufRead, BufReader},
     path::Path,
+    process::Child,
     thread,
 };
 
@@ -93,6 +94,106 @@ fn real_orders_give_the_reference_tables_to_the_last_digit() {
     }
     let again = String::from_utf8(sluice.run(&["gold", "run"]).stderr).unwrap();
     assert!(again.contains("0 tables made"), "nothing has changed: {again}");
+    learnt_of_real_orders(&sluice);
+    a_cluster_gives_the_same(&sluice);
+}
+
+/// What scikit-learn reaches on the same snapshots: `bench/ml`.
+const SCIKIT_AUC: f64 = 0.8387;
+
+fn learnt_of_real_orders(sluice: &Sluice) {
+    let card = |model: &str| -> Value {
+        let sql = format!("SELECT card FROM gold.ml_models WHERE model = '{model}'");
+        let output = sluice.run(&["query", &sql, "--format", "json"]);
+        let row: Value = serde_json::from_slice(&output.stdout).unwrap();
+        serde_json::from_str(row["card"].as_str().unwrap()).unwrap()
+    };
+    let churn = card("ml_churn_scores");
+    let best = &churn["candidates"][churn["chosen"].as_str().unwrap()];
+    let auc = best["all"]["auc"].as_f64().unwrap();
+    assert!(auc > SCIKIT_AUC - 0.01 && auc < SCIKIT_AUC + 0.05, "{churn:#}");
+    assert_eq!(
+        (&churn["data"]["last_day"], &churn["snapshots"]["test"]["rows"]),
+        (&"1998-06-30".into(), &23502.into())
+    );
+    let scores = "SELECT count(*), count(DISTINCT model_version), min(churn_probability) > 0, max(churn_probability) < 1 \
+                  FROM gold.ml_churn_scores";
+    assert_eq!(sluice.query(scores), ["23502,1,true,true"]);
+    // Those who bought not long ago stay more often.
+    let order = "SELECT avg(churn_probability) FILTER (WHERE is_active) + 0.2 < avg(churn_probability) FILTER (WHERE NOT is_active) \
+                 FROM gold.ml_churn_scores";
+    assert_eq!(sluice.query(order), ["true"]);
+    let segments = "SELECT segment_id, segment, count(*) FROM gold.ml_customer_segments GROUP BY segment_id, segment";
+    let found = sluice.query(segments);
+    assert_eq!(found.len(), 3, "{found:?}");
+    sluice.run(&["gold", "run", "--full", "ml_customer_segments", "ml_churn_scores"]);
+    assert_eq!(sluice.query(segments), found, "the same rows, the same segments");
+    assert_eq!(sluice.number("SELECT count(*) FROM gold.ml_models"), 2, "nothing new was learnt");
+}
+
+/// A process that ends when it is dropped.
+struct Node(Child);
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One scheduler and two executors make every table with the rows that this process makes.
+fn a_cluster_gives_the_same(sluice: &Sluice) {
+    let tables = sluice.query("SELECT table_name FROM information_schema.tables WHERE table_schema = 'gold'");
+    let made_here: Vec<&String> =
+        tables.iter().filter(|table| !["runs", "ml_models"].contains(&table.as_str())).collect();
+    let digest = |table: &str| {
+        // Sums of floats hang on the order of their rows.
+        let floats = format!(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = 'gold' AND table_name = '{table}' \
+             AND data_type IN ('Float64', 'Double')"
+        );
+        let except = match sluice.query(&floats) {
+            floats if floats.is_empty() => String::new(),
+            floats => format!(" EXCEPT ({})", floats.join(", ")),
+        };
+        sluice.digest(&format!("SELECT *{except} FROM gold.{table}"))
+    };
+    let here: Vec<_> = made_here.iter().map(|table| digest(table)).collect();
+    let [scheduler, first, second] = free_ports();
+    let url = format!("127.0.0.1:{scheduler}");
+    let _scheduler = Node(sluice.command(&["gold", "scheduler", "--listen", &url]).spawn().unwrap());
+    wait_for("the scheduler", || std::net::TcpStream::connect(&url).ok());
+    let executor = |port: u16| {
+        let listen = format!("127.0.0.1:{port}");
+        let node =
+            sluice.command(&["gold", "executor", "--scheduler", &url, "--listen", &listen, "--cores", "1"]).spawn();
+        wait_for("an executor", || std::net::TcpStream::connect(&listen).ok());
+        Node(node.unwrap())
+    };
+    let _executors = [executor(first), executor(second)];
+    let output = sluice.run(&["gold", "run", "--full", "--engine", &format!("ballista://{url}")]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains(" 0 failed"), "{told}");
+    for (table, here) in made_here.iter().zip(here) {
+        assert_eq!(digest(table), here, "gold.{table}");
+    }
+}
+
+/// Ports that nobody listens on, each with the next higher one.
+fn free_ports<const N: usize>() -> [u16; N] {
+    let mut taken = Vec::new();
+    std::array::from_fn(|_| {
+        loop {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            if let Some(next) =
+                port.checked_add(1).and_then(|next| std::net::TcpListener::bind(("127.0.0.1", next)).ok())
+            {
+                taken.push((listener, next));
+                return port;
+            }
+        }
+    })
 }
 
 #[test]
