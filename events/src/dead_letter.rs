@@ -15,6 +15,8 @@ pub enum Stage {
     Validate,
     /// A row of a batch file that is no customer or order. In bronze too, as received.
     Load,
+    /// An answer of a feed that is no row. Its place is one of the topic of feeds, not of the events.
+    Feed,
 }
 
 impl Stage {
@@ -25,6 +27,7 @@ impl Stage {
             Self::Decode => "decode",
             Self::Validate => "validate",
             Self::Load => "load",
+            Self::Feed => "feed",
         }
     }
 }
@@ -120,7 +123,7 @@ impl From<Stage> for String {
 impl TryFrom<String> for Stage {
     type Error = String;
     fn try_from(name: String) -> Result<Self, String> {
-        [Self::Replay, Self::Decode, Self::Validate, Self::Load]
+        [Self::Replay, Self::Decode, Self::Validate, Self::Load, Self::Feed]
             .into_iter()
             .find(|s| s.as_str() == name)
             .ok_or(format!("'{name}' is no stage"))

@@ -108,8 +108,12 @@ impl FeedConfig {
         if self.url.contains("{key}") && self.key_env.is_empty() {
             return wrong("its url has {key}: key_env names the variable that has it".to_owned());
         }
-        if let Some(column) = self.key.iter().find(|column| !self.columns.contains_key(*column)) {
-            return wrong(format!("key: '{column}' is none of its columns"));
+        let is_there = |column: &&String| *column == "item" || self.columns.contains_key(*column);
+        if let Some(column) = self.key.iter().find(|column| !is_there(column)) {
+            return wrong(format!("key: '{column}' is none of its columns, nor item"));
+        }
+        if self.key.is_empty() && self.items.len() > 1 {
+            return wrong("key is empty: what tells the items apart? \"item\" would".to_owned());
         }
         let reserved = |name: &&String| {
             !is_plain(name) || ["item", "fetched_at", "observed_at", "observed_date"].contains(&name.as_str())

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 /// How long an API is left alone that was asked too often and does not say.
 const LEAVE_ALONE: Duration = Duration::from_secs(60);
+/// And at most, whatever it says.
+const LEAVE_ALONE_MAX: Duration = Duration::from_secs(3600);
 /// A pause is so many times the one before.
 const LONGER: u32 = 2;
 
@@ -32,6 +34,10 @@ pub fn round<E>(
 ) -> Result<Round, E> {
     let mut round = Round::default();
     for item in &config.items {
+        if !pause(Duration::ZERO) {
+            round.broken_off = true;
+            return Ok(round);
+        }
         let mut wait = config.backoff;
         let mut answer = ask(item);
         for _ in 0..config.retries {
@@ -53,7 +59,7 @@ pub fn round<E>(
             Err(error) => {
                 round.broken_off = matches!(error, ApiError::Key { .. } | ApiError::TooOften { .. });
                 if let ApiError::TooOften { wait, .. } = &error {
-                    round.wait = Some(wait.unwrap_or(LEAVE_ALONE));
+                    round.wait = Some(wait.unwrap_or(LEAVE_ALONE).min(LEAVE_ALONE_MAX));
                 }
                 round.failed.push((item.clone(), error));
                 if round.broken_off {
@@ -86,7 +92,7 @@ mod tests {
             &config(),
             |item| answers.borrow_mut().pop_front().unwrap().map(|body| format!("{item}{body}").into_bytes()),
             |pause| {
-                pauses.push(pause.as_secs());
+                pauses.extend(Some(pause.as_secs()).filter(|seconds| *seconds > 0));
                 true
             },
             |_, body| {
@@ -122,5 +128,8 @@ mod tests {
         assert_eq!((round.answered, round.broken_off, round.wait), (0, true, wait));
         let (round, ..) = run(vec![Err(ApiError::TooOften { wait: None, words })]);
         assert_eq!(round.wait, Some(LEAVE_ALONE));
+        let wait = Some(Duration::MAX);
+        let (round, ..) = run(vec![Err(ApiError::TooOften { wait, words: String::new() })]);
+        assert_eq!(round.wait, Some(LEAVE_ALONE_MAX));
     }
 }

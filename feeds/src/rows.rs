@@ -154,6 +154,10 @@ fn cell(name: &str, column: &Column, answer: &Value, required: bool) -> Result<C
         (ColumnKind::Time, Value::String(text)) => parse_event_time(text).ok().map(|time| Cell::Time(time.get())),
         _ => None,
     };
+    // Years 1 to 9999: beyond them a time is a slip of the unit, and no table holds it.
+    let read = read.filter(
+        |cell| !matches!(cell, Cell::Time(millis) if !(-62_135_596_800_000..253_402_300_800_000).contains(millis)),
+    );
     read.ok_or_else(|| Refused {
         reason: if column.kind.is_time() { Reason::BadTime } else { Reason::BadField },
         message: format!("{name}: {value} at {path} is no {:?}", column.kind).to_lowercase(),
@@ -244,6 +248,7 @@ mod tests {
             (r#"{"id":1}"#, Reason::MissingField, "observed_at"),
             (r#"{"id":"x","dt":1}"#, Reason::BadField, "\"x\" at /id is no integer"),
             (r#"{"id":1,"dt":"soon"}"#, Reason::BadTime, "soon"),
+            (r#"{"id":1,"dt":1709286600000000}"#, Reason::BadTime, "1709286600000000 at /dt is no unixseconds"),
             (r#"{"id":1,"dt":1,"rain":{"1h":"much"}}"#, Reason::BadField, "much"),
         ] {
             let refused = read(body).unwrap_err();

@@ -15,7 +15,7 @@ use std::{
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The table was replaced.
+    /// The table is what its text makes of its inputs.
     Done,
     /// It failed; the table is as it was.
     Failed,
@@ -53,6 +53,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// Rows of the table; none when it failed.
     pub rows: Option<i64>,
+    /// The Delta version of the table then; none when it failed.
+    pub version: Option<i64>,
     /// So many parts of the table were made anew; none: all of it, or it failed.
     pub parts: Option<i64>,
     /// The Delta versions of the tables that it read.
@@ -77,6 +79,7 @@ pub fn runs_schema() -> SchemaRef {
             text("inputs", false),
             text("error", true),
             Field::new("parts", DataType::Int64, true),
+            Field::new("version", DataType::Int64, true),
         ]))
     });
     SCHEMA.clone()
@@ -105,6 +108,7 @@ impl Run {
                 text(&inputs),
                 Arc::new(StringArray::from(vec![self.error.as_deref()])),
                 Arc::new(Int64Array::from(vec![self.parts])),
+                Arc::new(Int64Array::from(vec![self.version])),
             ],
         )
     }
@@ -127,8 +131,11 @@ impl Run {
         let (outcomes, inputs, errors) = (text("outcome")?, text("inputs")?, text("error")?);
         let (started, ended) = (time("started_at")?, time("ended_at")?);
         let number = |name| Ok::<_, ArrowError>(column(name, &DataType::Int64)?.as_primitive::<Int64Type>().clone());
-        // A table of an older sluice has none.
-        let parts = rows.column_by_name("parts").map(|_| number("parts")).transpose()?;
+        // A table of an older sluice does not have all.
+        let maybe = |name| rows.column_by_name(name).map(|_| number(name)).transpose();
+        let (parts, versions) = (maybe("parts")?, maybe("version")?);
+        let at_row =
+            |numbers: &Option<Int64Array>, at| numbers.as_ref().filter(|n| n.is_valid(at)).map(|n| n.value(at));
         let counts = number("rows")?;
         let run = |at: usize| Self {
             run_id: ids.value(at).to_owned(),
@@ -138,7 +145,8 @@ impl Run {
             ended_at: ended.value(at),
             outcome: Outcome::named(outcomes.value(at)),
             rows: counts.is_valid(at).then(|| counts.value(at)),
-            parts: parts.as_ref().and_then(|parts| parts.is_valid(at).then(|| parts.value(at))),
+            parts: at_row(&parts, at),
+            version: at_row(&versions, at),
             inputs: serde_json::from_str(inputs.value(at)).unwrap_or_default(),
             error: errors.is_valid(at).then(|| errors.value(at).to_owned()),
         };
@@ -199,11 +207,18 @@ mod tests {
             outcome: Outcome::Done,
             rows: Some(3),
             parts: Some(1),
+            version: Some(4),
             inputs: [("silver.orders".to_owned(), 5)].into(),
             error: None,
         };
-        let failed =
-            Run { outcome: Outcome::Failed, rows: None, parts: None, error: Some("no".to_owned()), ..done.clone() };
+        let failed = Run {
+            outcome: Outcome::Failed,
+            rows: None,
+            parts: None,
+            version: None,
+            error: Some("no".to_owned()),
+            ..done.clone()
+        };
         for run in [done, failed] {
             assert_eq!(Run::read(&run.row().unwrap()).unwrap(), [run]);
         }

@@ -117,6 +117,7 @@ mod tests {
             outcome: Outcome::Done,
             rows: Some(1),
             parts: None,
+            version: None,
             inputs: BTreeMap::new(),
             error: None,
         };

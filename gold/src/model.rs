@@ -58,7 +58,7 @@ pub struct GoldModel {
 }
 
 /// Why a text is no model.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ModelError {
     /// A comment of the header is wrong.
     #[error("model {model}, line {line}: {message}")]

@@ -1,7 +1,7 @@
 //! Making those parts of a table anew that a change asks for, with the result of making all of it.
 
 use crate::{
-    GoldModel, Partition, RunError, Unit,
+    GoldModel, Partition, Run, RunError, Unit,
     partition::{MARGIN, NEAR, ranges},
     views::{TIMES, register_views},
 };
@@ -19,14 +19,15 @@ use datafusion::{
     prelude::{SessionContext, cast, ident, lit},
     scalar::ScalarValue,
 };
-use sluice_sinks::lake::{Changes, Day, DeltaTable, date_column, on_dates};
+use sluice_sinks::lake::{Changes, Day, DeltaTable, SCHEMAS, date_column, on_dates};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
 const MICROS_A_DAY: i64 = 86_400_000_000;
-const SCHEMAS: [&str; 5] = ["bronze", "silver", "gold", "live", "public"];
+/// Where the views are.
+const VIEWS: &str = "public";
 
 /// How much of a table is made anew.
 pub(crate) enum Scope {
@@ -51,25 +52,31 @@ impl Inputs<'_> {
         self.units.get(table).copied().unwrap_or(Unit::Day)
     }
 
-    /// What has changed since the table was made of these versions of its inputs.
-    pub async fn scope(&self, model: &GoldModel, made_of: &BTreeMap<String, i64>) -> Result<Scope, RunError> {
+    /// What has changed since the run that made the table last. What somebody else did to the table itself makes it whole.
+    pub async fn scope(&self, model: &GoldModel, last: &Run) -> Result<Scope, RunError> {
+        let name = model.table();
+        let (Some(table), Some(version)) = (self.tables.get(&name), last.version) else { return Ok(Scope::Whole) };
+        if Changes::since(&name, table, version).await? != Changes::Dates(BTreeSet::new()) {
+            return Ok(Scope::Whole);
+        }
+        let partition = model.header.partition.as_ref();
+        let is_filed = partition.is_some_and(|by| date_column(table).as_deref() == Some(by.column()));
         let mut days = BTreeSet::new();
         for name in &model.reads {
-            match (self.tables.get(name), made_of.get(name)) {
-                (None, None) => {}
-                (Some(table), Some(version)) => match Changes::since(name, table, *version).await? {
-                    Changes::Dates(dates) => days.extend(dates.iter().flat_map(|date| self.unit(name).days_of(*date))),
-                    Changes::Any => return Ok(Scope::Whole),
-                },
+            let changes = match (self.tables.get(name), last.inputs.get(name)) {
+                (None, None) => continue,
+                (Some(table), Some(version)) => Changes::since(name, table, *version).await?,
+                _ => Changes::Any,
+            };
+            match changes {
+                Changes::Dates(dates) if dates.is_empty() => {}
+                Changes::Dates(dates) if is_filed => {
+                    days.extend(dates.iter().flat_map(|date| self.unit(name).days_of(*date)));
+                }
                 _ => return Ok(Scope::Whole),
             }
         }
-        let table = self.tables.get(&model.table());
-        Ok(match &model.header.partition {
-            _ if days.is_empty() => Scope::Nothing,
-            Some(partition) if table.and_then(date_column).as_deref() == Some(partition.column()) => Scope::Days(days),
-            _ => Scope::Whole,
-        })
+        Ok(if days.is_empty() { Scope::Nothing } else { Scope::Days(days) })
     }
 
     /// The rows of the parts that hang on these days, and the dates of these parts; none: so many that all may be made.
@@ -117,7 +124,7 @@ impl Inputs<'_> {
         let state = SessionStateBuilder::new_from_existing(self.context.state()).with_catalog_list(catalogs).build();
         let context = SessionContext::new_with_state(state);
         let catalog = MemoryCatalogProvider::new();
-        for schema in SCHEMAS {
+        for schema in SCHEMAS.iter().map(|(schema, ..)| *schema).chain([VIEWS]) {
             catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
         }
         context.register_catalog("datafusion", Arc::new(catalog));

@@ -128,8 +128,12 @@ impl Runner {
 
     /// The versions of what a model reads; a table that is not there is left out.
     fn inputs(&self, model: &GoldModel) -> BTreeMap<String, i64> {
-        let version = |name: &String| Some((name.clone(), self.session.tables.get(name)?.version()? as i64));
+        let version = |name: &String| Some((name.clone(), self.version(name)?));
         model.reads.iter().filter_map(version).collect()
+    }
+
+    fn version(&self, table: &str) -> Option<i64> {
+        Some(self.session.tables.get(table)?.version()? as i64)
     }
 
     /// The table that has to be there before the model can be run: one that it names, or that of a model that waits itself.
@@ -143,11 +147,11 @@ impl Runner {
 
     /// Whether the model's table is what a run would make of it.
     pub fn is_current(&self, model: &GoldModel) -> bool {
-        self.session.tables.contains_key(&model.table())
-            && self
-                .history
-                .made_of(&model.name, &model.fingerprint)
-                .is_some_and(|last| last.inputs == self.inputs(model))
+        let last = self.history.made_of(&model.name, &model.fingerprint);
+        last.is_some_and(|last| {
+            // Another version may still have the same rows: then a run finds nothing to do.
+            last.version.is_some() && last.version == self.version(&model.table()) && last.inputs == self.inputs(model)
+        })
     }
 
     /// Makes of a model's table anew what has to be, or all of it when `full`, and notes how that went.
@@ -164,6 +168,7 @@ impl Runner {
             Ok(made) => (Some(made.rows), made.parts, None),
             Err(error) => (None, None, Some(error.to_string())),
         };
+        let version = rows.and_then(|_| self.version(&model.table()));
         self.note(Run {
             run_id: self.run_id.clone(),
             model: model.name.clone(),
@@ -173,6 +178,7 @@ impl Runner {
             outcome: if error.is_none() { Outcome::Done } else { Outcome::Failed },
             rows,
             parts,
+            version,
             inputs,
             error,
         })
@@ -193,6 +199,7 @@ impl Runner {
             outcome: Outcome::Failed,
             rows: None,
             parts: None,
+            version: None,
             inputs: BTreeMap::new(),
             error: Some(why.to_string()),
         })
@@ -238,7 +245,7 @@ impl Runner {
         let Some(last) = last.filter(|_| self.session.tables.contains_key(&model.table())) else {
             return self.replace(model, None);
         };
-        let parts = match (self.runtime.block_on(inputs.scope(model, &last.inputs))?, &model.header.partition) {
+        let parts = match (self.runtime.block_on(inputs.scope(model, last))?, &model.header.partition) {
             (Scope::Nothing, _) => {
                 return Ok(Made { table: None, rows: last.rows.unwrap_or_default(), parts: Some(0) });
             }

@@ -12,7 +12,14 @@ use sluice_events::{EventTime, event_schema, time_text};
 use sluice_sinks::lake::{
     Bucket, DatePartition, Day, Lake, LakeConfig, Replaced, SCHEMAS, TableSpec, read_rows, register,
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 const DAY: i64 = 86_400_000;
 /// 2024-03-01.
@@ -105,6 +112,11 @@ fn session(lake: &Lake, runtime: &tokio::runtime::Runtime) -> LakeSession {
     LakeSession { context, tables }
 }
 
+fn clock() -> i64 {
+    static NOW: AtomicI64 = AtomicI64::new(0);
+    NOW.fetch_add(1, Ordering::Relaxed)
+}
+
 fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> Vec<Run> {
     let config = GoldConfig {
         engine: "local".to_owned(),
@@ -113,7 +125,7 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
         pause: Duration::ZERO,
         lease: Duration::from_secs(60),
     };
-    let lease = Lease::take(lake.table(runs_table()).unwrap(), config.lease, || 0).unwrap().expect("nobody has it");
+    let lease = Lease::take(lake.table(runs_table()).unwrap(), config.lease, clock).unwrap().expect("nobody has it");
     let session = session(lake, runtime);
     let mut runner = Runner::new(
         lake.clone(),

@@ -50,7 +50,8 @@ pub struct ModelCard {
     pub version: String,
     /// Days of the data.
     pub data: DataWindow,
-    /// `train`, `calibrate` and `test` of the evaluation; `refit_train` and `refit_calibrate` of the model that scores.
+    /// `train`, `calibrate` and `test` of the evaluation. The model that scores has learnt from `calibrate` and is calibrated on
+    /// `test`.
     pub snapshots: BTreeMap<String, SnapshotCard>,
     /// What it goes by, in the order of the columns.
     pub features: Vec<String>,

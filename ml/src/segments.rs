@@ -93,7 +93,17 @@ pub fn segment(
     let sample = sample(&rows);
     let mut silhouettes = BTreeMap::new();
     for k in ks.filter(|k| *k < distinct.len()) {
-        silhouettes.insert(k, silhouette(&sample, &clusters(&sample, k, seed)?, k));
+        // So many may leave a cluster empty, whatever the start.
+        if let Ok(labels) = clusters(&sample, k, seed) {
+            silhouettes.insert(k, silhouette(&sample, &labels, k));
+        }
+    }
+    if silhouettes.is_empty() {
+        return Err(MlError::TooFewRows {
+            part: "customers that differ",
+            rows: distinct.len(),
+            needed: distinct.len() + 1,
+        });
     }
     let k = silhouettes.iter().fold((0, f64::MIN), |best, (k, s)| if *s > best.1 { (*k, *s) } else { best }).0;
     let labels = clusters(&rows, k, seed)?;

@@ -85,6 +85,11 @@ impl MongoServer {
         Ok(Self { name, secrets, database: client.database(database), write_concern, runtime: Some(runtime) })
     }
 
+    /// Hosts and database, without credentials.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A collection of the database.
     pub fn collection(&self, name: &str) -> Collection<Document> {
         self.database.collection(name)

@@ -1,12 +1,13 @@
 //! Gold on a cluster: its processes, and the engine that asks them.
 
-use crate::{Config, WrongUse, lake_tables::silver_events, roles};
+use crate::{Config, WrongUse, roles};
 use anyhow::{Context, Result};
+use arrow::datatypes::DataType;
 use clap::Args;
 use datafusion::prelude::{cast, ident};
 use sluice_cluster::{ClusterEngine, Dated, ExecutorSettings, Shared, run_executor, run_scheduler};
 use sluice_gold::{Engine, GoldModel, LakeSession};
-use sluice_sinks::lake::Location;
+use sluice_sinks::lake::{Location, date_column};
 use sluice_stream_processor::register_batch_functions;
 use std::{
     collections::BTreeMap,
@@ -24,6 +25,16 @@ const SCHEME: &str = "ballista://";
 const TICK: Duration = Duration::from_millis(100);
 /// Plans are read by recursion, those of long questions deeply.
 const STACK_BYTES: usize = 32 << 20;
+
+/// The columns of dates by which tables of the stream are filed, and the times that they are the days of.
+const FILED_BY: [(&str, &str); 6] = [
+    ("event_date", "event_time"),
+    ("window_date", "window_start"),
+    ("observed_date", "observed_at"),
+    ("ingest_date", "_log_time"),
+    ("ingest_date", "log_time"),
+    ("ingest_date", "fetched_at"),
+];
 
 /// How an executor runs.
 #[derive(Debug, Args)]
@@ -66,10 +77,13 @@ pub(crate) fn connect(
         Some((model.table(), Dated { column: by.column().to_owned(), date: by.date() }))
     };
     let mut dated: BTreeMap<String, Dated> = models.iter().filter_map(filed).collect();
-    let events = silver_events();
-    if let Some(by) = events.partition {
-        let date = cast(ident(by.from), arrow::datatypes::DataType::Date32);
-        dated.insert(events.name, Dated { column: by.column.to_owned(), date });
+    for (name, table) in &session.tables {
+        let Some(column) = date_column(table) else { continue };
+        let schema = table.snapshot()?.schema();
+        let from = FILED_BY.iter().filter(|(by, _)| *by == column).find(|(_, from)| schema.field(*from).is_some());
+        if let Some((_, from)) = from {
+            dated.insert(name.clone(), Dated { column, date: cast(ident(*from), DataType::Date32) });
+        }
     }
     let engine = ClusterEngine::connect(url, &session.tables, dated, &shared(config)?, runtime.clone());
     Ok(Box::new(engine.with_context(|| format!("connect to the scheduler {url}"))?))

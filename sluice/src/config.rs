@@ -337,15 +337,17 @@ impl Config {
         }
         for table in self.lake.retain.keys() {
             let is_filed_by_day = match table.split_once('.') {
-                Some(("bronze", name)) => ["events", "dead_letters"].contains(&name),
-                Some(("silver", name)) => ["events", "quality"].contains(&name),
+                Some(("bronze", name)) => ["events", "dead_letters", "feeds"].contains(&name),
+                Some(("silver", name)) => {
+                    ["events", "quality"].contains(&name) || self.feed.iter().any(|feed| feed.name == name)
+                }
                 Some(("live" | "gold", name)) => !name.is_empty(),
                 _ => false,
             };
             if !is_filed_by_day {
                 return Err(WrongUse(format!(
-                    "lake.retain: '{table}' is no table that is filed by days: bronze.events, bronze.dead_letters, \
-                     silver.events, silver.quality, live.<model>, gold.<model>"
+                    "lake.retain: '{table}' is no table that is filed by days: bronze.events, bronze.dead_letters, bronze.feeds, \
+                     silver.events, silver.quality, silver.<feed>, live.<model>, gold.<model>"
                 ))
                 .into());
             }

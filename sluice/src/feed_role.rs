@@ -22,7 +22,7 @@ use sluice_events::{DeadLetter, LogTime, Offset, Partition, RecordBuffer, Record
 use sluice_feeds::{Api, FeedConfig, OBSERVED_AT, Round, Row, feed_schema, keys_of, round, row_of, rows_batch};
 use sluice_sinks::{
     Metric,
-    lake::{Bucket, DatePartition, Day, LakeTable, TableSpec, on_dates, read_rows},
+    lake::{Bucket, DatePartition, Day, LakeError, LakeTable, TableSpec, is_transient, on_dates, read_rows},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -31,10 +31,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const TICK: Duration = Duration::from_millis(100);
+/// Before going on after a failure of the store.
+const PAUSE: Duration = Duration::from_secs(5);
 const RECORDS_A_BATCH: usize = 500;
 const OBSERVED_DATE: &str = "observed_date";
 /// Headers of a record: which feed, and what was asked for.
@@ -58,6 +60,7 @@ impl FeedRole {
             return Ok(Self { threads });
         }
         let mut writer = Writer::open(pipeline, runtime)?;
+        let (again, on) = (pipeline.clone(), runtime.clone());
         for at in 0..pipeline.config.feed.len() {
             let mut poller = Poller::new(pipeline, at)?;
             let (name, stop) = (format!("feed {}", pipeline.config.feed[at].name), stop.clone());
@@ -66,7 +69,17 @@ impl FeedRole {
         let stop = stop.clone();
         let write = move || {
             while !stop.load(Ordering::Acquire) {
-                writer.step(TICK)?;
+                let Err(error) = writer.step(TICK) else { continue };
+                if !may_go_well(&error) {
+                    return Err(error);
+                }
+                tracing::warn!(error = crate::causes(&error), "feeds: going on from the last commit");
+                wait(PAUSE, &stop);
+                match Writer::open(&again, &on) {
+                    Ok(reopened) => writer = reopened,
+                    Err(error) if may_go_well(&error) => {}
+                    Err(error) => return Err(error),
+                }
             }
             Ok(())
         };
@@ -100,6 +113,19 @@ pub(crate) fn once(pipeline: &Pipeline, runtime: &tokio::runtime::Handle, stop: 
         writer.step(TICK)?;
     }
     Ok(is_whole)
+}
+
+/// Whether going on from the last commit may go well: the store failed, or another process writes these tables too.
+fn may_go_well(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(LakeError::Fenced { .. })) || is_transient(error.as_ref())
+}
+
+/// Waits, unless it is to stop.
+fn wait(pause: Duration, stop: &AtomicBool) {
+    let until = Instant::now() + pause;
+    while Instant::now() < until && !stop.load(Ordering::Acquire) {
+        std::thread::sleep(TICK.min(pause));
+    }
 }
 
 /// Asks one feed.
@@ -145,11 +171,8 @@ impl Poller {
     fn poll(&self, stop: &AtomicBool) -> Result<Round> {
         let (config, metrics) = (self.config(), &self.pipeline.metrics);
         let name = config.name.as_str();
-        let pause = |pause: Duration| {
-            let until = now_millis() + pause.as_millis() as i64;
-            while now_millis() < until && !stop.load(Ordering::Acquire) {
-                std::thread::sleep(TICK);
-            }
+        let pause = |pause| {
+            wait(pause, stop);
             !stop.load(Ordering::Acquire)
         };
         let round = round(config, |item| self.api.ask(item), pause, |item, body| self.send(item, &body))?;
@@ -219,19 +242,18 @@ impl Writer {
         }
         let last = records.offset(records.len() - 1).get();
         let config = self.pipeline.config.clone();
+        let committed = self.dead_letters.committed(&self.app)?.unwrap_or(-1);
         let mut letters = Vec::new();
         for feed in &config.feed {
             let (rows, refused) = read(feed, &records, &config.topics.feeds);
-            letters.extend(refused);
+            for letter in refused.into_iter().filter(|letter| letter.position > committed) {
+                let reason = letter.reason.code();
+                self.pipeline.metrics.add(Metric::FeedRows, &[&feed.name, "refused"], 1);
+                tracing::warn!(reason, message = letter.message, "an answer of a feed is a dead letter");
+                letters.push(letter);
+            }
             self.write_new(feed, rows, last)?;
         }
-        for letter in &letters {
-            let reason = letter.reason.code();
-            self.pipeline.metrics.add(Metric::FeedRows, &[&letter.source, "refused"], 1);
-            tracing::warn!(reason, message = letter.message, "an answer of a feed is a dead letter");
-        }
-        let committed = self.dead_letters.committed(&self.app)?.unwrap_or(-1);
-        letters.retain(|letter| letter.position > committed);
         if !letters.is_empty() {
             commit(&mut self.dead_letters, &dead_letter_rows(&letters)?, &self.app, last)?;
         }
@@ -295,8 +317,10 @@ fn read(feed: &FeedConfig, records: &Records, topic: &str) -> (Vec<Row>, Vec<Dea
         match row_of(feed, &item, record.time, records.offset(at), record.value.unwrap_or_default()) {
             Ok(row) => rows.push(row),
             Err(refused) => {
-                let why = (Stage::Decode, refused.reason, format!("feed {}: {}", feed.name, refused.message));
-                letters.push(DeadLetter::of_record(why, (topic, PARTITION.get() as i32), records, at));
+                let why = (Stage::Feed, refused.reason, format!("feed {}: {}", feed.name, refused.message));
+                let letter = DeadLetter::of_record(why, (topic, PARTITION.get() as i32), records, at);
+                // The partitions of the table are those of the events.
+                letters.push(DeadLetter { partition: None, ..letter });
             }
         }
     }

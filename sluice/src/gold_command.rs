@@ -127,8 +127,10 @@ fn list(graph: &Graph<'_>) -> Result<()> {
 fn show(graph: &Graph<'_>, model: &GoldModel) {
     let header = &model.header;
     let reads: Vec<&str> = model.reads.iter().map(String::as_str).collect();
-    let filed =
-        header.partition.as_ref().map_or(String::new(), |by| format!("{:?} of {}", by.unit, by.of).to_lowercase());
+    let filed = header.partition.as_ref().map_or(String::new(), |by| {
+        let until = by.until.as_ref().map_or(String::new(), |until| format!(" until {until}"));
+        format!("{} of {}{until}", format!("{:?}", by.unit).to_lowercase(), by.of)
+    });
     for (what, text) in [
         ("table", format!("gold.{}", model.name)),
         ("title", header.title.clone()),

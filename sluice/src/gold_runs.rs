@@ -99,8 +99,9 @@ impl GoldRuns {
         stop: &AtomicBool,
         mut tell: impl FnMut(&Run),
     ) -> Result<Option<Made>> {
-        let GoldModels { sound, broken } = GoldModels::load(&self.config)?;
-        let graph = Graph::new(&sound, broken);
+        let all = GoldModels::load(&self.config)?;
+        let sound = &all.sound;
+        let graph = Graph::new(sound, all.broken.clone());
         let lake = Lake::new(self.config.lake.clone(), self.runtime.clone());
         let settings = &self.config.gold;
         let runs = lake.table(runs_table())?;
@@ -109,7 +110,7 @@ impl GoldRuns {
         let session = query::lake_session(&self.config, &self.runtime)?;
         let engine = match settings.engine.as_str() {
             LOCAL => None,
-            url => Some(cluster_role::connect(url, &self.config, &session, &sound, &self.runtime)?),
+            url => Some(cluster_role::connect(url, &self.config, &session, sound, &self.runtime)?),
         };
         let run_id = now_millis().to_string();
         let mut runner = Runner::new(
@@ -119,7 +120,7 @@ impl GoldRuns {
             lease,
             settings.clone(),
             learners(),
-            &sound,
+            sound,
             run_id,
             now_millis,
         )?;
@@ -161,7 +162,7 @@ impl GoldRuns {
             ended(&mut made, &runner.run(model, full).context("note the run")?);
         }
         if !made.stopped {
-            made.published = self.publish(&lake, &sound, false, stop)?;
+            made.published = self.publish(&lake, &all, false, stop)?;
         }
         // Held until here: one publishes at a time.
         drop(runner);
@@ -169,7 +170,7 @@ impl GoldRuns {
     }
 
     /// Publishes what section `[publish]` chooses, where it is not there yet or, when `again`, anyhow.
-    fn publish(&self, lake: &Lake, models: &[GoldModel], again: bool, stop: &AtomicBool) -> Result<Told> {
+    fn publish(&self, lake: &Lake, models: &GoldModels, again: bool, stop: &AtomicBool) -> Result<Told> {
         let (config, runtime, metrics) = (&self.config, &self.runtime, &self.metrics);
         let publishing = Publishing { config, lake, runtime, metrics, models };
         publishing.run(again, stop, |target, name, outcome| match outcome {
@@ -190,7 +191,7 @@ impl GoldRuns {
         let Some(_lease) = Lease::take(lake.table(runs_table())?, self.config.gold.lease, now_millis)? else {
             return Ok(None);
         };
-        self.publish(&lake, &GoldModels::load(&self.config)?.sound, true, stop).map(Some)
+        self.publish(&lake, &GoldModels::load(&self.config)?, true, stop).map(Some)
     }
 
     fn count(&self, run: &Run) {

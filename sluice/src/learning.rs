@@ -148,7 +148,14 @@ fn each_source(
     learn: impl Fn(&str, &RecordBatch) -> Found,
 ) -> Result<Learned, LearnError> {
     let (mut batches, mut cards) = (Vec::new(), Vec::new());
-    for (source, range) in runs_of(&texts(rows, "source")?) {
+    let sources = runs_of(&texts(rows, "source")?);
+    if let Some(at) = (1..sources.len()).find(|at| sources[..*at].iter().any(|(source, _)| *source == sources[*at].0)) {
+        return Err(LearnError(format!(
+            "its rows are not in the order of their source: {} comes twice",
+            sources[at].0
+        )));
+    }
+    for (source, range) in sources {
         match learn(&source, &rows.slice(range.start, range.len())) {
             Ok((columns, version, card)) => {
                 batches.push(RecordBatch::try_new(schema.clone(), columns).map_err(as_learn_error)?);

@@ -1,7 +1,7 @@
 //! Publishing tables of gold to MongoDB and PostgreSQL, as section `[publish]` chooses them.
 
-use crate::{Config, WrongUse, config::text_or_file};
-use anyhow::{Context, Result};
+use crate::{Config, WrongUse, config::text_or_file, gold_runs::GoldModels};
+use anyhow::{Context, Result, anyhow};
 use datafusion::{error::DataFusionError, physical_plan::SendableRecordBatchStream};
 use futures::StreamExt;
 use serde::Deserialize;
@@ -103,7 +103,7 @@ pub(crate) struct Publishing<'a> {
     pub runtime: &'a tokio::runtime::Handle,
     pub metrics: &'a Metrics,
     /// Those whose tables can be published.
-    pub models: &'a [GoldModel],
+    pub models: &'a GoldModels,
 }
 
 impl Publishing<'_> {
@@ -125,19 +125,16 @@ impl Publishing<'_> {
                 if stop.load(Ordering::Acquire) {
                     return Ok(told);
                 }
-                let table = self.table(kind, name, table)?;
-                let Some(found) = self.lake.find(Bucket::Gold, &table.name)? else { continue };
-                let published = match &mut connected {
-                    Some(publisher) => self.publish(publisher.as_mut(), name, table, &found, again),
-                    none => connect().and_then(|publisher| {
-                        self.publish(none.insert(publisher).as_mut(), name, table, &found, again)
-                    }),
-                };
+                let published = self.model(kind, name, table)?.and_then(|model| match &mut connected {
+                    Some(publisher) => self.publish(publisher.as_mut(), name, model, again),
+                    none => self.publish(none.insert(connect()?).as_mut(), name, model, again),
+                });
                 let failing = f64::from(u8::from(published.is_err()));
                 self.metrics.set(Metric::PublishFailing, &[kind, name], failing);
                 match &published {
-                    Ok(None) => told.current += 1,
-                    Ok(Some(published)) => {
+                    Ok(Outcome::NotMade) => {}
+                    Ok(Outcome::ThereAlready) => told.current += 1,
+                    Ok(Outcome::Published(published)) => {
                         told.published += 1;
                         self.metrics.set(Metric::PublishLag, &[kind, name], published.lag_seconds());
                         tell(kind, name, Ok(published));
@@ -152,47 +149,68 @@ impl Publishing<'_> {
         Ok(told)
     }
 
-    fn table(&self, kind: &str, name: &str, table: &str) -> Result<&GoldModel> {
+    /// The model of a table that is chosen, or why it cannot be published.
+    ///
+    /// # Errors
+    /// When no text has this name.
+    fn model(&self, kind: &str, name: &str, table: &str) -> Result<Result<&GoldModel>> {
         let wanted = table.strip_prefix("gold.").unwrap_or(table);
         let section = if kind == "mongodb" { "collections" } else { "tables" };
         let key = format!("publish.{kind}.{section}.{name}");
-        let found = self.models.iter().find(|table| table.name == wanted);
+        if self.models.broken.contains_key(wanted) {
+            return Ok(Err(anyhow!("the text of gold.{wanted} is no model")));
+        }
+        let found = self.models.sound.iter().find(|model| model.name == wanted);
         let found =
             found.ok_or_else(|| WrongUse(format!("{key}: no model makes gold.{wanted}; see sluice gold list")))?;
-        match found.header.key.is_empty() {
-            true => {
-                Err(WrongUse(format!("{key}: gold.{wanted} has no key: its text needs '-- key: column, …'")).into())
-            }
+        Ok(match found.header.key.is_empty() {
+            true => Err(anyhow!("gold.{wanted} has no key: its text needs '-- key: column, …'")),
             false => Ok(found),
-        }
+        })
     }
 
-    /// None when the edition was there.
-    fn publish(
-        &self,
-        publisher: &mut dyn Publisher,
-        name: &str,
-        table: &GoldModel,
-        found: &DeltaTable,
-        again: bool,
-    ) -> Result<Option<Published>> {
-        let (edition, stream) = self.runtime.block_on(edition(table, found))?;
+    fn publish(&self, publisher: &mut dyn Publisher, name: &str, model: &GoldModel, again: bool) -> Result<Outcome> {
+        let Some(found) = self.lake.find(Bucket::Gold, &model.name)? else { return Ok(Outcome::NotMade) };
+        let (edition, stream) = self.runtime.block_on(edition(model, &found))?;
         if !again && publisher.published(name)?.is_some_and(|there| there.is(&edition)) {
-            return Ok(None);
+            return Ok(Outcome::ThereAlready);
         }
         let mut rows = Blocking { stream, runtime: self.runtime };
-        Ok(Some(publisher.publish(name, &edition, &mut rows)?))
+        let published = publisher.publish(name, &edition, &mut rows)?;
+        Ok(if published.is(&edition) { Outcome::Published(published) } else { Outcome::ThereAlready })
     }
 }
 
-async fn edition(table: &GoldModel, found: &DeltaTable) -> Result<(Edition, SendableRecordBatchStream)> {
-    let newest = found.history(Some(1)).next().await.context("a table has a commit")??;
-    let stream = read_rows(found).await?.execute_stream().await?;
+/// What became of a table.
+enum Outcome {
+    Published(Published),
+    /// This edition, or a newer one.
+    ThereAlready,
+    /// There is no such table yet.
+    NotMade,
+}
+
+/// What the newest change of rows made of a table, without the column by which it is filed.
+async fn edition(model: &GoldModel, found: &DeltaTable) -> Result<(Edition, SendableRecordBatchStream)> {
+    let mut version = found.version().unwrap_or_default() as i64;
+    let mut commits = found.history(None);
+    let mut newest = commits.next().await.context("a table has a commit")??;
+    // Files that were written anew or removed are no news to a reader.
+    while version > 0
+        && newest.operation.as_deref().is_some_and(|deed| deed == "OPTIMIZE" || deed.starts_with("VACUUM"))
+    {
+        let Some(before) = commits.next().await else { break };
+        (newest, version) = (before?, version - 1);
+    }
+    let by = model.header.partition.as_ref().map(|by| by.column());
+    let frame = read_rows(found).await?;
+    let frame = by.map_or(Ok(frame.clone()), |by| frame.drop_columns(&[by]))?;
+    let stream = frame.execute_stream().await?;
     let edition = Edition {
-        table: format!("gold.{}", table.name),
-        key: table.header.key.clone(),
+        table: model.table(),
+        key: model.header.key.clone(),
         schema: stream.schema(),
-        version: found.version().unwrap_or_default() as i64,
+        version,
         committed_at: newest.timestamp.unwrap_or_default(),
     };
     Ok((edition, stream))

@@ -491,7 +491,6 @@ fn read_time(document: &Document, name: &str) -> Option<EventTime> {
     document.get_datetime(name).ok().map(|date| EventTime::new(date.timestamp_millis()))
 }
 
-/// Servers and other writers may store a whole number as any number type.
 fn number(value: &Bson) -> Option<f64> {
     match value {
         Bson::Double(x) => Some(*x),

@@ -25,9 +25,14 @@ impl Changes {
     /// When the log cannot be read.
     pub async fn since(name: &str, table: &DeltaTable, since: i64) -> Result<Self, LakeError> {
         let failed = |source| LakeError::Delta { table: name.to_owned(), deed: "read log", source: Box::new(source) };
+        let version = table.version().unwrap_or_default() as i64;
+        if since > version {
+            // Another table stands there by now.
+            return Ok(Self::Any);
+        }
         let column = date_column(table);
         let mut dates = BTreeSet::new();
-        for version in (since + 1)..=table.version().unwrap_or_default() as i64 {
+        for version in (since + 1)..=version {
             let log = table.log_store();
             let Some(commit) = log.read_commit_entry(version as u64).await.map_err(failed)? else {
                 return Ok(Self::Any);

@@ -57,6 +57,12 @@ impl Published {
         self.version == edition.version && self.committed_at == edition.committed_at
     }
 
+    /// Whether it is a later edition, by its version and by the clock of who committed it: one alone may mislead, when the
+    /// table was made afresh or clocks differ.
+    fn is_newer_than(&self, edition: &Edition) -> bool {
+        self.version > edition.version && self.committed_at > edition.committed_at
+    }
+
     /// What is there after writing these rows: since now, or since before when the edition was there already.
     fn now(edition: &Edition, before: Option<&Self>, rows: i64, changed: i64) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_millis() as i64);
@@ -103,9 +109,6 @@ pub type Rows<'a> = &'a mut dyn Iterator<Item = Result<RecordBatch, DataFusionEr
 
 /// Where editions are published. Blocks: not for threads of a runtime.
 pub trait Publisher {
-    /// Its kind: `mongodb` or `postgres`.
-    fn kind(&self) -> &'static str;
-
     /// Which edition is under a name there; none when there is none.
     ///
     /// # Errors

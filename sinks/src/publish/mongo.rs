@@ -11,7 +11,7 @@ use arrow::{
     compute::cast,
     datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit, TimestampMillisecondType},
 };
-use mongodb::bson::{Bson, DateTime, Document, doc};
+use mongodb::bson::{Bson, DateTime, Document, doc, oid::ObjectId};
 use std::collections::HashSet;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -60,7 +60,10 @@ impl MongoPublisher {
             document.extend(columns.iter().map(|(name, values)| ((*name).clone(), values[row].clone())));
             let id: Document =
                 edition.key.iter().map(|key| (key.clone(), document.get(key).cloned().unwrap_or(Bson::Null))).collect();
-            ids.insert(fingerprint(&id));
+            if !ids.insert(fingerprint(&id)) {
+                let message = format!("two rows have the key {id}");
+                return Err(PublishError::Edition { table: edition.table.clone(), message });
+            }
             updates.push(Update::new(doc! {"_id": id}, document, true));
         }
         Ok(self.server.update("write rows", name, updates)?)
@@ -81,23 +84,24 @@ impl MongoPublisher {
         Ok(gone.len() as i64)
     }
 
+    /// Whether the collection has documents, and no entry in the ledger.
     fn is_anothers(&self, name: &str) -> Result<bool, PublishError> {
-        let find = Find { fields: doc! {"_id": 1}, limit: Some(1), ..Find::default() };
-        Ok(!self.server.find("look for the collection", &self.server.collection(name), find)?.is_empty())
+        let any = |collection: &str, filter| {
+            let find = Find { filter, fields: doc! {"_id": 1}, limit: Some(1), ..Find::default() };
+            Ok::<_, MongoError>(
+                !self.server.find("look for the collection", &self.server.collection(collection), find)?.is_empty(),
+            )
+        };
+        Ok(!any(LEDGER, doc! {"_id": name})? && any(name, doc! {})?)
     }
 
-    fn note(&self, name: &str, document: Document) -> Result<(), PublishError> {
-        let update = Update::new(doc! {"_id": name}, doc! {"$set": document}, true);
-        self.server.update("note what is published", LEDGER, vec![update])?;
-        Ok(())
+    /// Changes the entry of the ledger that matches; says whether there was one.
+    fn note(&self, filter: Document, change: Document, upsert: bool) -> Result<bool, PublishError> {
+        Ok(self.server.update("note what is published", LEDGER, vec![Update::new(filter, change, upsert)])? > 0)
     }
 }
 
 impl Publisher for MongoPublisher {
-    fn kind(&self) -> &'static str {
-        "mongodb"
-    }
-
     fn published(&mut self, name: &str) -> Result<Option<Published>, PublishError> {
         let find = Find { filter: doc! {"_id": name}, limit: Some(1), ..Find::default() };
         let found = self.server.find("ask what is published", &self.server.collection(LEDGER), find)?;
@@ -107,7 +111,7 @@ impl Publisher for MongoPublisher {
     fn publish(&mut self, name: &str, edition: &Edition, rows: Rows<'_>) -> Result<Published, PublishError> {
         let there = self.published(name)?;
         match &there {
-            Some(there) if there.committed_at > edition.committed_at => return Ok(there.clone()),
+            Some(there) if there.is_newer_than(edition) => return Ok(there.clone()),
             None if self.is_anothers(name)? => {
                 return Err(PublishError::Edition {
                     table: edition.table.clone(),
@@ -118,8 +122,10 @@ impl Publisher for MongoPublisher {
             }
             _ => {}
         }
-        // First, so that documents that were begun with are known as ours.
-        self.note(name, doc! {"table": &edition.table})?;
+        // Until the end no edition is there as a whole. Who begins meanwhile takes the entry over, and we do not note ours.
+        let token = ObjectId::new();
+        let begun = doc! {"$set": {"table": &edition.table, "begun": token}, "$unset": {"version": ""}};
+        self.note(doc! {"_id": name}, begun, true)?;
         let (mut ids, mut count, mut changed) = (HashSet::new(), 0, 0);
         for batch in rows {
             let batch = batch?;
@@ -128,8 +134,15 @@ impl Publisher for MongoPublisher {
         }
         changed += self.remove_others(name, &ids)?;
         let published = Published::now(edition, there.as_ref(), count, changed);
-        self.note(name, document_of(&published))?;
-        Ok(published)
+        let whole = doc! {"$set": document_of(&published), "$unset": {"begun": ""}};
+        match self.note(doc! {"_id": name, "begun": token}, whole, false)? {
+            true => Ok(published),
+            false => Err(PublishError::Target {
+                target: self.server.name().to_owned(),
+                deed: "note what is published".to_owned(),
+                message: format!("another process publishes {name} too"),
+            }),
+        }
     }
 }
 

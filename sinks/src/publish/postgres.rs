@@ -8,6 +8,7 @@
 use super::{Edition, PublishError, Published, Publisher, Rows};
 use arrow::{
     array::{ArrayRef, AsArray, RecordBatch, StringArray},
+    compute::cast,
     csv::WriterBuilder,
     datatypes::{DataType, Field},
     error::ArrowError,
@@ -48,8 +49,11 @@ impl PostgresPublisher {
             deed: "connect".to_owned(),
             message,
         };
-        // The text of this error does not quote the URL.
-        let mut config: Config = url.parse().map_err(|e| failed("postgres", causes(&e)))?;
+        // What the parser says may quote the password.
+        let mut config: Config = url.parse().map_err(|_| {
+            let right = "postgres://user:password@host/database, or host=… user=… password=… dbname=…";
+            failed("postgres", format!("the URL is none that can be read; it is {right}"))
+        })?;
         let hosts: Vec<String> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
         let name = format!("postgres {}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
         if config.get_connect_timeout().is_none() {
@@ -87,10 +91,6 @@ impl PostgresPublisher {
 }
 
 impl Publisher for PostgresPublisher {
-    fn kind(&self) -> &'static str {
-        "postgres"
-    }
-
     fn published(&mut self, name: &str) -> Result<Option<Published>, PublishError> {
         let ledger = self.table(LEDGER);
         let mut transaction = self.client.transaction().map_err(|e| failed(&self.name, "begin", &e))?;
@@ -110,7 +110,7 @@ impl Publisher for PostgresPublisher {
         let lock = "SELECT pg_advisory_xact_lock(hashtext($1))";
         transaction.execute(lock, &[&table]).map_err(does("wait for another who publishes"))?;
         let there = read_published(&mut transaction, &ledger, name).map_err(does("ask what is published"))?;
-        if let Some(there) = there.as_ref().filter(|there| there.committed_at > edition.committed_at) {
+        if let Some(there) = there.as_ref().filter(|there| there.is_newer_than(edition)) {
             return Ok(there.clone());
         }
         let found = found_columns(&mut transaction, &self.schema, name).map_err(does("look at the table"))?;
@@ -214,11 +214,19 @@ fn migration(table: &str, found: &Found, columns: &[Column], edition: &Edition) 
         return vec![format!("CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}))")];
     }
     let mut statements = Vec::new();
-    let has_other_key = found.key != edition.key;
+    let is_other = |name: &String| {
+        let wanted = columns.iter().find(|(column, _)| column == name).map(|(_, kind)| kind);
+        wanted != found.columns.get(name)
+    };
+    let has_other_key = found.key != edition.key || edition.key.iter().any(is_other);
     if let Some(name) = found.key_name.as_ref().filter(|_| has_other_key) {
         statements.push(format!("ALTER TABLE {table} DROP CONSTRAINT {}", quoted(name)));
         // Rows of another grain cannot have the new key.
         statements.push(format!("DELETE FROM {table}"));
+        let stays = |name: &&String| columns.iter().any(|(column, _)| column == *name);
+        for name in found.key.iter().filter(stays) {
+            statements.push(format!("ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL", quoted(name)));
+        }
     }
     let is_gone = |name: &&String| !columns.iter().any(|(wanted, _)| wanted == *name);
     for name in found.columns.keys().filter(is_gone) {
@@ -228,9 +236,11 @@ fn migration(table: &str, found: &Found, columns: &[Column], edition: &Edition) 
         let name_there = quoted(name);
         match found.columns.get(name) {
             None => statements.push(format!("ALTER TABLE {table} ADD COLUMN {name_there} {kind}")),
-            Some(there) if there != kind => statements.push(format!(
-                "ALTER TABLE {table} ALTER COLUMN {name_there} TYPE {kind} USING {name_there}::text::{kind}"
-            )),
+            // All its values come anew.
+            Some(there) if there != kind => {
+                statements.push(format!("ALTER TABLE {table} DROP COLUMN {name_there}"));
+                statements.push(format!("ALTER TABLE {table} ADD COLUMN {name_there} {kind}"));
+            }
             Some(_) => {}
         }
     }
@@ -262,19 +272,25 @@ fn copy_in(
 }
 
 fn csv(batch: &RecordBatch) -> Result<Vec<u8>, ArrowError> {
-    let columns = batch.columns().iter().map(without_nul).collect();
-    let batch = RecordBatch::try_new(batch.schema(), columns)?;
+    let columns = batch.columns().iter().map(without_nul).collect::<Result<Vec<_>, _>>()?;
+    let schema = batch.schema();
+    let named = schema.fields().iter().map(|field| field.name().as_str()).zip(columns);
+    let batch = RecordBatch::try_from_iter_with_nullable(named.map(|(name, column)| (name, column, true)))?;
     let mut text = Vec::new();
     WriterBuilder::new().with_header(false).with_null(NULL.to_owned()).build(&mut text).write(&batch)?;
     Ok(text)
 }
 
-fn without_nul(column: &ArrayRef) -> ArrayRef {
+fn without_nul(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    let column = match column.data_type() {
+        DataType::Utf8View | DataType::LargeUtf8 => cast(column, &DataType::Utf8)?,
+        _ => column.clone(),
+    };
     let Some(texts) = column.as_string_opt::<i32>().filter(|texts| texts.value_data().contains(&(NUL as u8))) else {
-        return column.clone();
+        return Ok(column);
     };
     let texts = texts.iter().map(|text| text.map(|text| text.replace(NUL, REPLACEMENT)));
-    Arc::new(texts.collect::<StringArray>())
+    Ok(Arc::new(texts.collect::<StringArray>()))
 }
 
 /// The statements that make the table have the rows of the staging table and no others.
@@ -344,7 +360,10 @@ fn causes(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::{array::Int64Array, datatypes::Schema};
+    use arrow::{
+        array::{Int64Array, StringViewArray},
+        datatypes::Schema,
+    };
 
     fn edition(fields: Vec<Field>, key: &[&str]) -> Edition {
         Edition {
@@ -381,7 +400,8 @@ mod tests {
                 "DELETE FROM t",
                 r#"ALTER TABLE t DROP COLUMN "b""#,
                 r#"ALTER TABLE t ADD COLUMN "a" text"#,
-                r#"ALTER TABLE t ALTER COLUMN "n" TYPE bigint USING "n"::text::bigint"#,
+                r#"ALTER TABLE t DROP COLUMN "n""#,
+                r#"ALTER TABLE t ADD COLUMN "n" bigint"#,
                 r#"ALTER TABLE t ADD PRIMARY KEY ("a")"#,
             ]
         );
@@ -389,7 +409,8 @@ mod tests {
 
     #[test]
     fn null_and_an_empty_text_are_two_things() {
-        let texts: ArrayRef = Arc::new(StringArray::from(vec![Some(""), None, Some("a,\"b\"\0")]));
+        // As the lake gives them.
+        let texts: ArrayRef = Arc::new(StringViewArray::from(vec![Some(""), None, Some("a,\"b\"\0")]));
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]));
         let batch = RecordBatch::try_from_iter([("t", texts), ("n", numbers)]).unwrap();
         let text = String::from_utf8(csv(&batch).unwrap()).unwrap();

@@ -15,6 +15,7 @@ use sluice_quality::Quarantine;
 use std::sync::Arc;
 
 const LOADED: &str = "a row of a batch file is no event: mend the file and run `sluice load FILE` again";
+const ANSWERED: &str = "an answer of a feed is no event: its API is asked again by itself";
 const CSV: &str = "a CSV record means nothing without its header: put the header and the mended record into a file of \
                    their own, and run `sluice produce replay FILE`";
 const CUT: &str = "only the head of the line was kept: put the mended line into a file of its own, and run \
@@ -95,6 +96,7 @@ impl Judge {
             let value = dead.value.as_deref();
             match dead.stage {
                 Stage::Load => trials[i] = Some(Trial::Cannot(LOADED)),
+                Stage::Feed => trials[i] = Some(Trial::Cannot(ANSWERED)),
                 _ if value.is_none() && dead.message == "erased" => trials[i] = Some(Trial::Cannot(ERASED)),
                 Stage::Replay if dead.reason == Reason::TooLarge => trials[i] = Some(Trial::Cannot(CUT)),
                 Stage::Replay => match fields_of_line(&dead.source, value.unwrap_or_default()) {

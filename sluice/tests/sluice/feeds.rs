@@ -229,6 +229,17 @@ fn an_api_in_trouble_is_told_and_loses_nothing() {
     assert!(letters.iter().any(|letter| letter.starts_with("bad_json,feed weather: ") && letter.ends_with(",<html>")));
     assert!(letters.iter().any(|letter| letter.contains("bad_field") && letter.contains("at /main/temp is no number")));
     assert_eq!(sluice.number("SELECT count(*) FROM silver.weather"), 2);
+
+    // What a feed was answered is no event, wherever it stands.
+    let events = sluice.path("events.ndjson");
+    let event =
+        |at: usize| format!(r#"{{"event_id":"e{at}","event_type":"page_view","event_time":"2024-03-01T10:00:00Z"}}"#);
+    std::fs::write(&events, (0..40).map(event).collect::<Vec<_>>().join("\n")).unwrap();
+    sluice.run(&["up", "--replay", events.to_str().unwrap(), "--until-drained"]);
+    assert_eq!(sluice.verify()["balanced"], true);
+    let listed = sluice.run(&["dlq", "list", "--stage", "feed"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("its API is asked again"), "{listed}");
 }
 
 #[test]

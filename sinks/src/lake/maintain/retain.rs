@@ -51,7 +51,8 @@ impl KeptTable {
         let Some(first) = chrono::DateTime::from_timestamp_millis(first.saturating_mul(MILLIS_A_DAY)) else {
             return Ok(Retained::default());
         };
-        let from = first.format("%Y-%m-%d").to_string();
+        // A month is kept until all of it has ended so long ago.
+        let from = first.format(if column == "_month" { "%Y-%m-01" } else { "%Y-%m-%d" }).to_string();
         let days: Vec<String> = self.days()?.into_keys().filter(|day| *day < from).collect();
         if days.is_empty() {
             return Ok(Retained { from, ..Retained::default() });
