@@ -11,9 +11,8 @@ use datafusion::{
     dataframe::DataFrame,
     error::{DataFusionError, Result},
     execution::{SendableRecordBatchStream, SessionStateBuilder, TaskContext, context::SessionContext},
-    functions::expr_fn::{coalesce, nullif},
     physical_plan::{ExecutionPlan, stream::RecordBatchStreamAdapter, streaming::PartitionStream},
-    prelude::{SessionConfig, ident},
+    prelude::SessionConfig,
 };
 use futures::StreamExt;
 use sluice_gold::{Engine, register_views};
@@ -53,22 +52,10 @@ impl ClusterEngine {
                 register(&context, name, table, dated.get(name)).await?;
             }
             register_views(&context).await?;
-            hide_constant(&context).await?;
             Ok::<_, DataFusionError>(context)
         })?;
         Ok(Self { context, runtime, dated })
     }
-}
-
-/// Where all orders are of one source, that is known of the plan as a whole. The planner draws conclusions from it that an
-/// executor, with a piece of the plan, does not share: it must not see that the value is always the same.
-async fn hide_constant(context: &SessionContext) -> Result<()> {
-    let source = || ident("source");
-    let orders = context.table("orders").await?;
-    let orders = orders.with_column("source", coalesce(vec![nullif(source(), ident("order_id")), source()]))?;
-    context.deregister_table("orders")?;
-    context.register_table("orders", orders.into_view())?;
-    Ok(())
 }
 
 fn missing(what: &str) -> DataFusionError {

@@ -86,7 +86,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A run over the tables of a session; it notes each model under `lease`. Blocks: not for threads of the runtime.
+    /// A run over the tables of a session; it notes each model under `lease`. `clock` gives milliseconds since 1970. Blocks: not
+    /// for threads of the runtime.
     ///
     /// # Errors
     /// When the history of runs cannot be read.
@@ -96,14 +97,9 @@ impl Runner {
         runtime: tokio::runtime::Handle,
         lease: Lease,
         config: GoldConfig,
-        learners: Learners,
-        models: &[GoldModel],
-        run_id: String,
         clock: fn() -> i64,
     ) -> Result<Self, RunError> {
         let history = runtime.block_on(RunHistory::read(&session.context))?;
-        let unit = |model: &GoldModel| Some((model.table(), model.header.partition.as_ref()?.unit));
-        let units = models.iter().filter_map(unit).collect();
         Ok(Self {
             lake,
             session,
@@ -112,13 +108,19 @@ impl Runner {
             history,
             lease,
             config,
-            learners,
-            units,
-            run_id,
+            learners: Learners::new(),
+            units: BTreeMap::new(),
+            run_id: clock().to_string(),
             clock,
             failed: BTreeSet::new(),
             waiting: BTreeSet::new(),
         })
+    }
+
+    /// Tells how the tables of models are filed, and what learns.
+    pub fn knowing(self, models: &[GoldModel], learners: Learners) -> Self {
+        let unit = |model: &GoldModel| Some((model.table(), model.header.partition.as_ref()?.unit));
+        Self { units: models.iter().filter_map(unit).collect(), learners, ..self }
     }
 
     /// Lets an engine run the SQL of tables that are made anew as a whole; parts of tables are made in this process.

@@ -127,18 +127,8 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
     };
     let lease = Lease::take(lake.table(runs_table()).unwrap(), config.lease, clock).unwrap().expect("nobody has it");
     let session = session(lake, runtime);
-    let mut runner = Runner::new(
-        lake.clone(),
-        session,
-        runtime.handle().clone(),
-        lease,
-        config,
-        Learners::new(),
-        models,
-        "1".to_owned(),
-        || 0,
-    )
-    .unwrap();
+    let runner = Runner::new(lake.clone(), session, runtime.handle().clone(), lease, config, clock).unwrap();
+    let mut runner = runner.knowing(models, Learners::new());
     let mut runs = Vec::new();
     for model in models {
         if !runner.is_current(model) {

@@ -112,18 +112,8 @@ impl GoldRuns {
             LOCAL => None,
             url => Some(cluster_role::connect(url, &self.config, &session, sound, &self.runtime)?),
         };
-        let run_id = now_millis().to_string();
-        let mut runner = Runner::new(
-            lake.clone(),
-            session,
-            self.runtime.clone(),
-            lease,
-            settings.clone(),
-            learners(),
-            sound,
-            run_id,
-            now_millis,
-        )?;
+        let runner = Runner::new(lake.clone(), session, self.runtime.clone(), lease, settings.clone(), now_millis)?;
+        let mut runner = runner.knowing(sound, learners());
         if let Some(engine) = engine {
             runner = runner.on(engine);
         }

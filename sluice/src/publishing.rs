@@ -125,9 +125,13 @@ impl Publishing<'_> {
                 if stop.load(Ordering::Acquire) {
                     return Ok(told);
                 }
-                let published = self.model(kind, name, table)?.and_then(|model| match &mut connected {
-                    Some(publisher) => self.publish(publisher.as_mut(), name, model, again),
-                    none => self.publish(none.insert(connect()?).as_mut(), name, model, again),
+                let published = self.model(kind, name, table)?.and_then(|model| {
+                    let Some(found) = self.lake.find(Bucket::Gold, &model.name)? else { return Ok(Outcome::NotMade) };
+                    if connected.is_none() {
+                        connected = Some(connect()?);
+                    }
+                    let publisher = connected.as_deref_mut().context("the target is connected")?;
+                    self.publish(publisher, name, model, &found, again)
                 });
                 let failing = f64::from(u8::from(published.is_err()));
                 self.metrics.set(Metric::PublishFailing, &[kind, name], failing);
@@ -169,9 +173,15 @@ impl Publishing<'_> {
         })
     }
 
-    fn publish(&self, publisher: &mut dyn Publisher, name: &str, model: &GoldModel, again: bool) -> Result<Outcome> {
-        let Some(found) = self.lake.find(Bucket::Gold, &model.name)? else { return Ok(Outcome::NotMade) };
-        let (edition, stream) = self.runtime.block_on(edition(model, &found))?;
+    fn publish(
+        &self,
+        publisher: &mut dyn Publisher,
+        name: &str,
+        model: &GoldModel,
+        found: &DeltaTable,
+        again: bool,
+    ) -> Result<Outcome> {
+        let (edition, stream) = self.runtime.block_on(edition(model, found))?;
         if !again && publisher.published(name)?.is_some_and(|there| there.is(&edition)) {
             return Ok(Outcome::ThereAlready);
         }

@@ -6,7 +6,7 @@
 -- source: P. Fader, B. Hardie, Probability models for customer-base analysis, J. Interactive Marketing 23(1), 2009
 WITH active AS (
   SELECT DISTINCT source, customer_id, CAST(date_part('year', order_time) * 12 + date_part('month', order_time) - 1 AS BIGINT) AS month
-  FROM orders WHERE customer_id IS NOT NULL
+  FROM gold.fact_orders WHERE customer_id IS NOT NULL
 ),
 last_month AS (
   SELECT source, max(month) AS month FROM active GROUP BY source

@@ -8,8 +8,8 @@ SELECT
   source,
   CAST(date_part('hour', order_time) AS INT) AS hour_of_day,
   sum(amount) AS revenue,
-  count(DISTINCT order_id) AS orders,
+  count(*) AS orders,
   count(DISTINCT customer_id) AS customers,
-  CAST(sum(amount) AS DOUBLE) / nullif(count(DISTINCT order_id), 0) AS aov
-FROM orders
-GROUP BY source, date_part('hour', order_time)
+  CAST(sum(amount) AS DOUBLE) / count(*) AS aov
+FROM gold.fact_orders
+GROUP BY source, CAST(date_part('hour', order_time) AS INT)

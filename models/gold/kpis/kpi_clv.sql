@@ -11,26 +11,28 @@ bought AS (
   SELECT
     source,
     customer_id,
-    CAST(date_part('year', order_time) * 12 + date_part('month', order_time) - 1 AS BIGINT) AS month,
-    order_time,
-    order_id,
-    amount
-  FROM orders
+    sum(amount) AS historic,
+    count(*) AS orders,
+    min(order_time) AS first_order,
+    max(last_line_time) AS last_order
+  FROM gold.fact_orders GROUP BY source, customer_id
 ),
-last_month AS (
-  SELECT source, max(month) AS month FROM bought GROUP BY source
+months AS (
+  SELECT
+    *,
+    CAST(date_part('year', first_order) * 12 + date_part('month', first_order) AS BIGINT) AS first_month,
+    CAST(date_part('year', last_order) * 12 + date_part('month', last_order) AS BIGINT) AS last_month
+  FROM bought
 ),
 customers AS (
   SELECT
-    b.source,
-    b.customer_id,
-    sum(b.amount) AS historic,
-    count(DISTINCT b.order_id) AS orders,
-    to_char(min(b.order_time), '%Y-%m') AS first_month,
-    l.month - min(b.month) + 1 AS months_observed
-  FROM bought b JOIN last_month l ON b.source = l.source
-  WHERE b.customer_id IS NOT NULL
-  GROUP BY b.source, b.customer_id, l.month
+    source,
+    customer_id,
+    historic,
+    orders,
+    to_char(first_order, '%Y-%m') AS first_month,
+    max(last_month) OVER (PARTITION BY source) - first_month + 1 AS months_observed
+  FROM months
 )
 SELECT
   c.source,
@@ -42,3 +44,4 @@ SELECT
   CAST(c.historic AS DOUBLE) / c.months_observed AS monthly_value,
   CAST(c.historic AS DOUBLE) / c.months_observed * p.retention / (1.01 - p.retention) AS predictive
 FROM customers c LEFT JOIN pooled p ON c.source = p.source
+WHERE c.customer_id IS NOT NULL

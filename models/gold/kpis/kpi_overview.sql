@@ -9,12 +9,16 @@ WITH sales AS (
     source,
     sum(amount) AS revenue,
     sum(amount) FILTER (WHERE customer_id IS NOT NULL) AS known_revenue,
-    count(DISTINCT order_id) AS orders,
-    count(DISTINCT product) AS products,
-    count(DISTINCT country) AS countries,
+    count(*) AS orders,
     min(order_time) AS first_order,
-    max(order_time) AS last_order
-  FROM orders GROUP BY source
+    max(last_line_time) AS last_order
+  FROM gold.fact_orders GROUP BY source
+),
+products AS (
+  SELECT source, count(*) AS products FROM gold.kpi_products GROUP BY source
+),
+countries AS (
+  SELECT source, count(country) AS countries FROM gold.fact_revenue_country GROUP BY source
 ),
 customers AS (
   SELECT
@@ -33,8 +37,8 @@ SELECT
   s.revenue,
   s.orders,
   coalesce(c.customers, 0) AS customers,
-  s.products,
-  s.countries,
+  coalesce(p.products, 0) AS products,
+  n.countries,
   CAST(s.revenue AS DOUBLE) / nullif(s.orders, 0) AS aov,
   CAST(s.known_revenue AS DOUBLE) / nullif(c.customers, 0) AS arpu,
   s.first_order,
@@ -46,4 +50,6 @@ SELECT
   r.monthly_retention
 FROM sales s
 LEFT JOIN customers c ON s.source = c.source
+LEFT JOIN products p ON s.source = p.source
+LEFT JOIN countries n ON s.source = n.source
 LEFT JOIN retention r ON s.source = r.source

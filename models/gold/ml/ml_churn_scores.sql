@@ -7,7 +7,7 @@
 -- learn: churn
 WITH days AS (
   SELECT source, customer_id, CAST(order_time AS DATE) AS day, sum(amount) AS revenue
-  FROM orders
+  FROM gold.fact_orders
   WHERE customer_id IS NOT NULL
   GROUP BY source, customer_id, CAST(order_time AS DATE)
 ),

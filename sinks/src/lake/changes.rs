@@ -62,7 +62,7 @@ fn day_of(partition: &HashMap<String, Option<String>>, column: &str) -> Option<D
 /// The column of dates by which a table is filed; none when it is filed otherwise, or not at all.
 pub fn date_column(table: &DeltaTable) -> Option<String> {
     let state = table.snapshot().ok()?;
-    let [column] = &state.metadata().partition_columns()[..] else { return None };
+    let [column] = state.metadata().partition_columns() else { return None };
     let is_date = state.schema().field(column)?.data_type() == &deltalake::kernel::DataType::DATE;
     is_date.then(|| column.clone())
 }

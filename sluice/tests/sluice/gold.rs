@@ -323,6 +323,8 @@ fn the_schedule_makes_tables_and_the_api_tells_of_them() {
     assert_eq!(revenue.split_once('.').map(|(_, cents)| cents.len()), Some(4), "{revenue}");
     let runs = get("runs?model=kpi_overview");
     assert_eq!(runs["runs"][0]["outcome"], "done", "{runs:#}");
+    assert!(runs["runs"][0]["inputs"]["gold.fact_orders"].is_u64(), "{runs:#}");
+    let runs = get("runs?model=fact_orders");
     assert!(runs["runs"][0]["inputs"]["silver.events"].as_u64() > Some(0), "{runs:#}");
     let names = get("gold")["tables"].as_array().unwrap().len();
     assert!(names >= 24, "{names}");
