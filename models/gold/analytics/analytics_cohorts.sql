@@ -5,26 +5,24 @@
 -- definition: cohort = calendar month of the first order; retention = customers of the cohort with an order in month cohort + period / size of the cohort; period 0 is 1.
 -- source: P. Fader, B. Hardie, Probability models for customer-base analysis, J. Interactive Marketing 23(1), 2009
 WITH active AS (
-  SELECT DISTINCT source, customer_id, CAST(date_part('year', order_time) * 12 + date_part('month', order_time) - 1 AS BIGINT) AS month
+  SELECT DISTINCT source, customer_id, CAST(date_part('year', order_date) * 12 + date_part('month', order_date) - 1 AS BIGINT) AS month
   FROM gold.fact_orders WHERE customer_id IS NOT NULL
 ),
-last_month AS (
-  SELECT source, max(month) AS month FROM active GROUP BY source
-),
-first_month AS (
-  SELECT source, customer_id, min(month) AS cohort FROM active GROUP BY source, customer_id
-),
-sizes AS (
-  SELECT source, cohort, count(*) AS cohort_size FROM first_month GROUP BY source, cohort
-),
-periods AS (
-  SELECT s.source, s.cohort, s.cohort_size, unnest(range(0, l.month - s.cohort + 1)) AS period
-  FROM sizes s JOIN last_month l ON s.source = l.source
+begun AS (
+  SELECT source, month, min(month) OVER (PARTITION BY source, customer_id) AS cohort FROM active
 ),
 seen AS (
-  SELECT f.source, f.cohort, a.month - f.cohort AS period, count(*) AS active
-  FROM active a JOIN first_month f ON a.source = f.source AND a.customer_id = f.customer_id
-  GROUP BY f.source, f.cohort, a.month - f.cohort
+  SELECT source, cohort, month - cohort AS period, count(*) AS active FROM begun GROUP BY source, cohort, month - cohort
+),
+sizes AS (
+  SELECT source, cohort, sum(active) FILTER (WHERE period = 0) AS cohort_size, max(cohort + period) AS last_seen
+  FROM seen GROUP BY source, cohort
+),
+spans AS (
+  SELECT source, cohort, cohort_size, max(last_seen) OVER (PARTITION BY source) - cohort + 1 AS months FROM sizes
+),
+periods AS (
+  SELECT source, cohort, cohort_size, unnest(range(0, months)) AS period FROM spans
 )
 SELECT
   p.source,
