@@ -60,24 +60,32 @@ impl fmt::Debug for PostgresTarget {
     }
 }
 
-/// Connects to a target.
-type Connect<'a> = Box<dyn Fn() -> Result<Box<dyn Publisher>> + 'a>;
+/// Where to publish.
+struct Target<'a> {
+    kind: &'static str,
+    /// Names there, and the tables of gold.
+    chosen: &'a BTreeMap<String, String>,
+    connect: Box<dyn Fn() -> Result<Box<dyn Publisher>> + 'a>,
+}
 
 impl PublishConfig {
-    /// The targets that are on: kind, what is published there under which name, and how to connect.
-    fn targets(&self) -> Result<Vec<(&'static str, &BTreeMap<String, String>, Connect<'_>)>> {
-        let mut targets: Vec<(_, _, Connect<'_>)> = Vec::new();
-        let uri = text_or_file(&self.mongodb.uri, &self.mongodb.uri_file, "publish.mongodb.uri_file")?;
+    /// The targets that are on.
+    fn targets(&self) -> Result<Vec<Target<'_>>> {
+        let mut targets = Vec::new();
+        let Self { mongodb, postgres } = self;
+        let uri = text_or_file(&mongodb.uri, &mongodb.uri_file, "publish.mongodb.uri_file")?;
         if !uri.is_empty() {
-            let connect =
-                move || Ok(Box::new(MongoPublisher::connect(&uri, &self.mongodb.database)?) as Box<dyn Publisher>);
-            targets.push(("mongodb", &self.mongodb.collections, Box::new(connect)));
+            let connect = Box::new(move || -> Result<Box<dyn Publisher>> {
+                Ok(Box::new(MongoPublisher::connect(&uri, &mongodb.database)?))
+            });
+            targets.push(Target { kind: "mongodb", chosen: &mongodb.collections, connect });
         }
-        let url = text_or_file(&self.postgres.url, &self.postgres.url_file, "publish.postgres.url_file")?;
+        let url = text_or_file(&postgres.url, &postgres.url_file, "publish.postgres.url_file")?;
         if !url.is_empty() {
-            let connect =
-                move || Ok(Box::new(PostgresPublisher::connect(&url, &self.postgres.schema)?) as Box<dyn Publisher>);
-            targets.push(("postgres", &self.postgres.tables, Box::new(connect)));
+            let connect = Box::new(move || -> Result<Box<dyn Publisher>> {
+                Ok(Box::new(PostgresPublisher::connect(&url, &postgres.schema)?))
+            });
+            targets.push(Target { kind: "postgres", chosen: &postgres.tables, connect });
         }
         Ok(targets)
     }
@@ -119,7 +127,7 @@ impl Publishing<'_> {
         mut tell: impl FnMut(&str, &str, Result<&Published, &anyhow::Error>),
     ) -> Result<Told> {
         let mut told = Told::default();
-        for (kind, chosen, connect) in self.config.publish.targets()? {
+        for Target { kind, chosen, connect } in self.config.publish.targets()? {
             let mut connected: Option<Box<dyn Publisher>> = None;
             for (name, table) in chosen.iter().filter(|(_, table)| !table.is_empty()) {
                 if stop.load(Ordering::Acquire) {
