@@ -24,9 +24,11 @@ use std::{
 const DAY: i64 = 86_400_000;
 /// 2024-03-01.
 const FIRST: i64 = 19_783 * DAY;
-const DAYS: i64 = 100;
-/// Those with events: three of ten.
-const BUSY: [i64; 3] = [0, 1, 5];
+const DAYS: i64 = 400;
+/// Of these so many days follow each other ...
+const ROUND: i64 = 40;
+/// ... those with events.
+const BUSY: [i64; 3] = [0, 1, 20];
 
 /// A lake in a folder, and what keeps the two alive.
 pub(crate) fn lake() -> (Lake, tempfile::TempDir, tokio::runtime::Runtime) {
@@ -66,6 +68,8 @@ fn models() -> Vec<GoldModel> {
 struct Shop {
     random: StdRng,
     ids: u64,
+    /// How often a line is of an order of another day, long before or after.
+    far: f64,
 }
 
 impl Shop {
@@ -78,13 +82,14 @@ impl Shop {
             let at = if random.random_bool(0.6) { random.random_range(-40..40) } else { random.random_range(0..1440) };
             let mut time = FIRST + day * DAY + at * 60_000;
             let customer = random.random_range(0..6);
-            let order = random.random_range(0..40);
+            let of_day = if random.random_bool(self.far) { (day + 3 * ROUND) % DAYS } else { *day };
+            let order = format!("o{of_day}-{}", random.random_range(0..3));
             for _ in 0..random.random_range(1..6) {
                 self.ids += 1;
                 let kind = *["page_view", "add_to_cart", "purchase"].choose(random).unwrap();
                 rows.push(json!({
                     "event_id": format!("e{}", self.ids), "event_type": kind, "event_time": time_text(EventTime::new(time)),
-                    "customer_id": format!("c{customer}"), "order_id": format!("o{order}"), "product_id": "p",
+                    "customer_id": format!("c{customer}"), "order_id": order, "product_id": "p",
                     "country": "FR", "quantity": random.random_range(1..4), "unit_price": "2.5000",
                 }));
                 time += random.random_range(0..35) * 60_000;
@@ -164,25 +169,26 @@ fn what_is_made_by_parts_is_what_is_made_as_a_whole() {
     for seed in 0..2 {
         let (lake, _dir, runtime) = lake();
         let models = models();
-        let mut shop = Shop { random: StdRng::seed_from_u64(seed), ids: 0 };
+        let mut shop = Shop { random: StdRng::seed_from_u64(seed), ids: 0, far: 0.0 };
         let mut table = lake.table(events()).unwrap();
         let mut write = |batch: &RecordBatch, version: i64| {
             table.write(batch).unwrap();
             table.cover("test/events/0", version);
             table.commit().unwrap();
         };
-        let all: Vec<i64> = (0..DAYS).filter(|day| BUSY.contains(&(day % 10))).collect();
+        let all: Vec<i64> = (0..DAYS).filter(|day| BUSY.contains(&(day % ROUND))).collect();
         for at in 0..6 {
             write(&shop.events(&all), at);
         }
         run(&lake, &runtime, &models);
         check(&lake, &runtime, &models, &format!("seed {seed}, first"));
+        shop.far = 0.1;
         for step in 0..6 {
             let day = *all.choose(&mut shop.random).unwrap();
             match step % 3 {
                 // Some rows of a day are gone, as after an erasure.
                 2 => remove(&lake, &runtime, (FIRST / DAY + day) as Day, &format!("c{}", step % 6)),
-                _ => write(&shop.events(&[day, (day + 40) % DAYS]), 10 + step),
+                _ => write(&shop.events(&[day, (day + ROUND) % DAYS]), 10 + step),
             }
             let runs = run(&lake, &runtime, &models);
             assert!(runs.iter().all(|run| run.error.is_none()), "{runs:?}");
