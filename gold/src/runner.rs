@@ -14,11 +14,14 @@ use arrow::{
     datatypes::{DataType, TimeUnit},
 };
 use datafusion::{
+    catalog::MemorySchemaProvider,
     dataframe::DataFrame,
     error::DataFusionError,
     prelude::{Expr, SessionContext, cast, ident, lit},
 };
-use sluice_sinks::lake::{Bucket, Day, DeltaTable, Lake, LakeError, Replaced, TableSpec, is_transient, register};
+use sluice_sinks::lake::{
+    Bucket, Day, DeltaTable, Lake, LakeError, Replaced, SCHEMAS, TableSpec, is_transient, register,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -53,6 +56,28 @@ pub struct LakeSession {
     pub context: SessionContext,
     /// By name in SQL.
     pub tables: BTreeMap<String, DeltaTable>,
+}
+
+impl LakeSession {
+    /// Lets a session read every table of a lake: `bronze.*`, `silver.*`, `gold.*`, `live.*`; without the views. Blocks: not for
+    /// threads of the runtime.
+    ///
+    /// # Errors
+    /// When a bucket cannot be listed or a table not be read.
+    pub fn read(lake: &Lake, context: SessionContext, runtime: &tokio::runtime::Handle) -> Result<Self, RunError> {
+        let mut tables = BTreeMap::new();
+        if let Some(catalog) = context.catalog("datafusion") {
+            for (schema, bucket, below) in SCHEMAS {
+                catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
+                for (name, table) in lake.existing(bucket, below)? {
+                    let name = format!("{schema}.{name}");
+                    runtime.block_on(register(&context, &name, &table))?;
+                    tables.insert(name, table);
+                }
+            }
+        }
+        Ok(Self { context, tables })
+    }
 }
 
 /// A table that was made.

@@ -2,22 +2,13 @@
 
 use crate::{GoldConfig, GoldModel, LakeSession, Learners, Lease, Run, Runner, register_views, runs_table};
 use arrow::{array::RecordBatch, json::ReaderBuilder, util::pretty::pretty_format_batches};
-use datafusion::{
-    catalog::MemorySchemaProvider,
-    prelude::{SessionContext, col, lit},
-};
+use datafusion::prelude::{SessionContext, col, lit};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
 use serde_json::json;
 use sluice_events::{EventTime, event_schema, time_text};
-use sluice_sinks::lake::{
-    Bucket, DatePartition, Day, Lake, LakeConfig, Replaced, SCHEMAS, TableSpec, read_rows, register,
-};
+use sluice_sinks::lake::{Bucket, DatePartition, Day, Lake, LakeConfig, Replaced, TableSpec, read_rows};
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
 
@@ -103,18 +94,9 @@ impl Shop {
 
 /// A session over the lake as it is.
 fn session(lake: &Lake, runtime: &tokio::runtime::Runtime) -> LakeSession {
-    let context = SessionContext::new();
-    let mut tables = BTreeMap::new();
-    for (schema, bucket, below) in SCHEMAS {
-        context.catalog("datafusion").unwrap().register_schema(schema, Arc::new(MemorySchemaProvider::new())).unwrap();
-        for (name, table) in lake.existing(bucket, below).unwrap() {
-            let name = format!("{schema}.{name}");
-            runtime.block_on(register(&context, &name, &table)).unwrap();
-            tables.insert(name, table);
-        }
-    }
-    runtime.block_on(register_views(&context)).unwrap();
-    LakeSession { context, tables }
+    let session = LakeSession::read(lake, SessionContext::new(), runtime.handle()).unwrap();
+    runtime.block_on(register_views(&session.context)).unwrap();
+    session
 }
 
 fn clock() -> i64 {

@@ -1,19 +1,18 @@
 //! SQL over the lake, by the tables' names.
 
 use crate::{Config, WrongUse};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use clap::ValueEnum;
 use datafusion::{
-    catalog::MemorySchemaProvider,
     execution::context::SessionContext,
     logical_expr::not,
     prelude::{SessionConfig, col},
 };
 use sluice_gold::LakeSession;
-use sluice_sinks::lake::{Lake, SCHEMAS, register};
+use sluice_sinks::lake::Lake;
 use sluice_stream_processor::register_batch_functions;
-use std::{collections::BTreeMap, io::Write, sync::Arc};
+use std::{io::Write, sync::Arc};
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -38,24 +37,16 @@ pub(crate) fn lake_session(config: &Config, runtime: &tokio::runtime::Handle) ->
     let context =
         SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
     register_batch_functions(&context);
-    let catalog = context.catalog("datafusion").context("the session has a catalog")?;
-    let mut tables = BTreeMap::new();
-    for (schema, bucket, below) in SCHEMAS {
-        catalog.register_schema(schema, Arc::new(MemorySchemaProvider::new()))?;
-        for (name, table) in lake.existing(bucket, below)? {
-            let name = format!("{schema}.{name}");
-            runtime.block_on(register(&context, &name, &table))?;
-            tables.insert(name, table);
-        }
-    }
+    let session = LakeSession::read(&lake, context, runtime)?;
+    let context = &session.context;
     if let Ok(silver) = runtime.block_on(context.table("silver.events")) {
         // What a live model's text names, and what came too late for it.
         context.register_table("events", silver.clone().filter(not(col("is_late")))?.into_view())?;
         context.register_table("late_events", silver.filter(col("is_late"))?.into_view())?;
     }
     // What models of gold name.
-    runtime.block_on(sluice_gold::register_views(&context))?;
-    Ok(LakeSession { context, tables })
+    runtime.block_on(sluice_gold::register_views(context))?;
+    Ok(session)
 }
 
 /// `sluice query`.
