@@ -7,7 +7,7 @@
 use crate::{
     Config, WrongUse,
     lake_tables::{bronze_dead_letters, dead_letter_rows},
-    pipeline::{Pipeline, now_millis, spawn},
+    pipeline::{Pipeline, now_millis, spawn, wait_until},
 };
 use anyhow::{Context, Result};
 use arrow::{
@@ -31,7 +31,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const TICK: Duration = Duration::from_millis(100);
@@ -74,7 +74,7 @@ impl FeedRole {
                     return Err(error);
                 }
                 tracing::warn!(error = crate::causes(&error), "feeds: going on from the last commit");
-                wait(PAUSE, &stop);
+                wait_until(now_millis() + PAUSE.as_millis() as i64, &stop);
                 match Writer::open(&again, &on) {
                     Ok(reopened) => writer = reopened,
                     Err(error) if may_go_well(&error) => {}
@@ -120,14 +120,6 @@ fn may_go_well(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(LakeError::Fenced { .. })) || is_transient(error.as_ref())
 }
 
-/// Waits, unless it is to stop.
-fn wait(pause: Duration, stop: &AtomicBool) {
-    let until = Instant::now() + pause;
-    while Instant::now() < until && !stop.load(Ordering::Acquire) {
-        std::thread::sleep(TICK.min(pause));
-    }
-}
-
 /// Asks one feed.
 struct Poller {
     pipeline: Pipeline,
@@ -151,12 +143,8 @@ impl Poller {
     fn follow_schedule(&mut self, stop: &AtomicBool) -> Result<()> {
         let mut next = Some(now_millis());
         while let Some(at) = next
-            && !stop.load(Ordering::Acquire)
+            && wait_until(at, stop)
         {
-            if now_millis() < at {
-                std::thread::sleep(TICK);
-                continue;
-            }
             let round = self.poll(stop)?;
             let left_alone = round.wait.map_or(0, |wait| now_millis() + wait.as_millis() as i64);
             next = self.config().schedule.next(now_millis().max(left_alone));
@@ -171,10 +159,7 @@ impl Poller {
     fn poll(&self, stop: &AtomicBool) -> Result<Round> {
         let (config, metrics) = (self.config(), &self.pipeline.metrics);
         let name = config.name.as_str();
-        let pause = |pause| {
-            wait(pause, stop);
-            !stop.load(Ordering::Acquire)
-        };
+        let pause = |pause: Duration| wait_until(now_millis() + pause.as_millis() as i64, stop);
         let round = round(config, |item| self.api.ask(item), pause, |item, body| self.send(item, &body))?;
         self.pipeline.log.flush()?;
         metrics.add(Metric::FeedAnswers, &[name, "answered"], round.answered as u64);

@@ -5,7 +5,7 @@ use crate::{
     cluster_role::{self, LOCAL},
     learning::learners,
     models::{ModelText, walk_texts},
-    pipeline::now_millis,
+    pipeline::{now_millis, wait_until},
     publishing::{Publishing, Told},
     query,
 };
@@ -19,12 +19,9 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 static SHIPPED: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../models/gold");
-/// How often a schedule looks at the clock, and at the signal to stop.
-const TICK: Duration = Duration::from_millis(200);
 
 /// The models of gold, those shipped and the user's, and the texts that are none.
 pub(crate) struct GoldModels {
@@ -199,12 +196,8 @@ impl GoldRuns {
         let schedule = &self.config.gold.schedule;
         let mut next = schedule.next(now_millis());
         while let Some(at) = next
-            && !stop.load(Ordering::Acquire)
+            && wait_until(at, stop)
         {
-            if now_millis() < at {
-                std::thread::sleep(TICK);
-                continue;
-            }
             let failed = |run: &Run| {
                 if let Some(error) = &run.error {
                     tracing::error!(

@@ -14,8 +14,11 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+/// How often who waits looks at the clock, and at the signal to stop.
+const TICK: Duration = Duration::from_millis(100);
 
 /// The common ground of the roles of one process.
 #[derive(Clone)]
@@ -147,6 +150,14 @@ pub(crate) fn spawn(
             }
         })
         .context("start a thread")
+}
+
+/// Waits for a moment (milliseconds since 1970), unless it is to stop; says whether to go on.
+pub(crate) fn wait_until(moment: i64, stop: &AtomicBool) -> bool {
+    while !stop.load(Ordering::Acquire) && now_millis() < moment {
+        std::thread::sleep(TICK);
+    }
+    !stop.load(Ordering::Acquire)
 }
 
 pub(crate) fn now_millis() -> i64 {
