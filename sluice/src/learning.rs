@@ -3,7 +3,7 @@
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray},
     compute::{cast, concat_batches},
-    datatypes::{DataType, Date32Type, Field, Float64Type, Schema, SchemaRef},
+    datatypes::{DataType, Date32Type, Field, Float64Type, Schema},
     error::ArrowError,
 };
 use sluice_gold::{Card, LearnError, Learned, Learner, Learners};
@@ -33,7 +33,8 @@ struct Churn;
 
 impl Learner for Segments {
     fn learn(&self, rows: &RecordBatch, before: &BTreeMap<String, String>) -> Result<Learned, LearnError> {
-        each_source(rows, &segment_schema(), |source, rows| {
+        let fields = [Field::new("segment_id", DataType::Int32, false), Field::new("segment", DataType::Utf8, true)];
+        each_source(rows, fields, |source, rows| {
             let [recency, frequency, monetary] =
                 ["recency_days", "frequency", "monetary"].map(|name| numbers(rows, name));
             let (recency, frequency, monetary) = (recency?, frequency?, monetary?);
@@ -49,20 +50,22 @@ impl Learner for Segments {
             let card = SegmentsCard::new(&found, next_id);
             let name = |id: &u32| found.segments.iter().find(|segment| segment.id == *id).map(|s| s.name.as_str());
             let columns: Vec<ArrayRef> = vec![
-                Arc::new(StringArray::from(vec![source; customers.len()])),
-                Arc::new(texts(rows, "customer_id")?),
                 Arc::new(found.assigned.iter().map(|id| Some(*id as i32)).collect::<Int32Array>()),
                 Arc::new(found.assigned.iter().map(name).collect::<StringArray>()),
-                Arc::new(StringArray::from(vec![card.version.as_str(); customers.len()])),
             ];
-            Ok((columns, card.version.clone(), serde_json::to_string(&card).unwrap_or_default()))
+            let text = serde_json::to_string(&card).unwrap_or_default();
+            Ok(Found { customers: texts(rows, "customer_id")?, columns, version: card.version, card: text })
         })
     }
 }
 
 impl Learner for Churn {
     fn learn(&self, rows: &RecordBatch, _: &BTreeMap<String, String>) -> Result<Learned, LearnError> {
-        each_source(rows, &churn_schema(), |source, rows| {
+        let fields = [
+            Field::new("churn_probability", DataType::Float64, false),
+            Field::new("is_active", DataType::Boolean, false),
+        ];
+        each_source(rows, fields, |_, rows| {
             let snapshots = texts(rows, "snapshot")?;
             let of =
                 |name: &str| -> Vec<usize> { (0..rows.num_rows()).filter(|at| snapshots.value(*at) == name).collect() };
@@ -83,35 +86,14 @@ impl Learner for Churn {
             let card = ModelCard::churn(data, cards.into(), &evaluation, &model)?;
             let ids = texts(rows, "customer_id")?;
             let columns: Vec<ArrayRef> = vec![
-                Arc::new(StringArray::from(vec![source; scored.len()])),
-                Arc::new(scored.iter().map(|at| Some(ids.value(*at))).collect::<StringArray>()),
                 Arc::new(Float64Array::from(probabilities)),
                 Arc::new(scored.iter().map(|at| Some(known.is_active(*at))).collect::<BooleanArray>()),
-                Arc::new(StringArray::from(vec![card.version.as_str(); scored.len()])),
             ];
-            Ok((columns, card.version.clone(), serde_json::to_string(&card).unwrap_or_default()))
+            let customers = scored.iter().map(|at| Some(ids.value(*at))).collect();
+            let text = serde_json::to_string(&card).unwrap_or_default();
+            Ok(Found { customers, columns, version: card.version, card: text })
         })
     }
-}
-
-fn segment_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("source", DataType::Utf8, false),
-        Field::new("customer_id", DataType::Utf8, false),
-        Field::new("segment_id", DataType::Int32, false),
-        Field::new("segment", DataType::Utf8, true),
-        Field::new("model_version", DataType::Utf8, false),
-    ]))
-}
-
-fn churn_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("source", DataType::Utf8, false),
-        Field::new("customer_id", DataType::Utf8, false),
-        Field::new("churn_probability", DataType::Float64, false),
-        Field::new("is_active", DataType::Boolean, false),
-        Field::new("model_version", DataType::Utf8, false),
-    ]))
 }
 
 /// Why a source gives nothing.
@@ -138,15 +120,24 @@ impl From<LearnError> for Nothing {
     }
 }
 
-/// Columns of the table, version, card.
-type Found = Result<(Vec<ArrayRef>, String, String), Nothing>;
+/// What was found of a source: a row for each of these customers.
+struct Found {
+    customers: StringArray,
+    /// What the table has of them beside their ids and the version.
+    columns: Vec<ArrayRef>,
+    version: String,
+    card: String,
+}
 
 /// Learns from each source by itself. The rows are in the order of their sources.
-fn each_source(
+fn each_source<const N: usize>(
     rows: &RecordBatch,
-    schema: &SchemaRef,
-    learn: impl Fn(&str, &RecordBatch) -> Found,
+    fields: [Field; N],
+    learn: impl Fn(&str, &RecordBatch) -> Result<Found, Nothing>,
 ) -> Result<Learned, LearnError> {
+    let text = |name: &str| Field::new(name, DataType::Utf8, false);
+    let fields = [text("source"), text("customer_id")].into_iter().chain(fields).chain([text("model_version")]);
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let (mut batches, mut cards) = (Vec::new(), Vec::new());
     let sources = runs_of(&texts(rows, "source")?);
     if let Some(at) = (1..sources.len()).find(|at| sources[..*at].iter().any(|(source, _)| *source == sources[*at].0)) {
@@ -157,7 +148,10 @@ fn each_source(
     }
     for (source, range) in sources {
         match learn(&source, &rows.slice(range.start, range.len())) {
-            Ok((columns, version, card)) => {
+            Ok(Found { customers, columns, version, card }) => {
+                let same = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; customers.len()])) };
+                let (of, by) = (same(&source), same(&version));
+                let columns = [of, Arc::new(customers)].into_iter().chain(columns).chain([by]).collect();
                 batches.push(RecordBatch::try_new(schema.clone(), columns).map_err(as_learn_error)?);
                 cards.push(Card { source, version, card });
             }
@@ -165,7 +159,7 @@ fn each_source(
             Err(Nothing::Wrong(error)) => return Err(error),
         }
     }
-    Ok(Learned { rows: concat_batches(schema, &batches).map_err(as_learn_error)?, cards })
+    Ok(Learned { rows: concat_batches(&schema, &batches).map_err(as_learn_error)?, cards })
 }
 
 /// Values that follow each other, and where.
