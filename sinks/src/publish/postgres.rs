@@ -44,7 +44,7 @@ impl PostgresPublisher {
     /// # Errors
     /// When the URL is wrong, the server does not answer, or the user may not make a schema.
     pub fn connect(url: &str, schema: &str) -> Result<Self, PublishError> {
-        let failed = |target: &str, message: String| PublishError::Target {
+        let refused = |target: &str, message: String| PublishError::Target {
             target: target.to_owned(),
             deed: "connect".to_owned(),
             message,
@@ -52,7 +52,7 @@ impl PostgresPublisher {
         // What the parser says may quote the password.
         let mut config: Config = url.parse().map_err(|_| {
             let right = "postgres://user:password@host/database, or host=… user=… password=… dbname=…";
-            failed("postgres", format!("the URL is none that can be read; it is {right}"))
+            refused("postgres", format!("the URL is none that can be read; it is {right}"))
         })?;
         let hosts: Vec<String> = config.get_hosts().iter().map(|host| format!("{host:?}")).collect();
         let name = format!("postgres {}/{}", hosts.join(","), config.get_dbname().unwrap_or_default());
@@ -68,7 +68,7 @@ impl PostgresPublisher {
             Ok((tls, _)) if config.get_ssl_mode() != SslMode::Disable => config.connect(tls),
             _ => config.connect(NoTls),
         };
-        let client = client.map_err(|e| failed(&name, causes(&e)))?;
+        let client = client.map_err(|e| refused(&name, causes(&e)))?;
         let mut publisher = Self { name, schema: schema.to_owned(), client };
         let ledger = format!(
             "CREATE SCHEMA IF NOT EXISTS {}; CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, source text NOT NULL, \
@@ -77,16 +77,12 @@ impl PostgresPublisher {
             quoted(schema),
             publisher.table(LEDGER)
         );
-        publisher.client.batch_execute(&ledger).map_err(|e| publisher.error("make the schema", &e))?;
+        publisher.client.batch_execute(&ledger).map_err(|e| failed(&publisher.name, "make the schema", &e))?;
         Ok(publisher)
     }
 
     fn table(&self, name: &str) -> String {
         format!("{}.{}", quoted(&self.schema), quoted(name))
-    }
-
-    fn error(&self, deed: &str, error: &dyn Error) -> PublishError {
-        PublishError::Target { target: self.name.clone(), deed: deed.to_owned(), message: causes(error) }
     }
 }
 
@@ -214,6 +210,7 @@ fn migration(table: &str, found: &Found, columns: &[Column], edition: &Edition) 
         return vec![format!("CREATE TABLE {table} ({columns}, PRIMARY KEY ({key}))")];
     }
     let mut statements = Vec::new();
+    let is_wanted = |name: &&String| columns.iter().any(|(wanted, _)| wanted == *name);
     let is_other = |name: &String| {
         let wanted = columns.iter().find(|(column, _)| column == name).map(|(_, kind)| kind);
         wanted != found.columns.get(name)
@@ -223,13 +220,11 @@ fn migration(table: &str, found: &Found, columns: &[Column], edition: &Edition) 
         statements.push(format!("ALTER TABLE {table} DROP CONSTRAINT {}", quoted(name)));
         // Rows of another grain cannot have the new key.
         statements.push(format!("DELETE FROM {table}"));
-        let stays = |name: &&String| columns.iter().any(|(column, _)| column == *name);
-        for name in found.key.iter().filter(stays) {
+        for name in found.key.iter().filter(is_wanted) {
             statements.push(format!("ALTER TABLE {table} ALTER COLUMN {} DROP NOT NULL", quoted(name)));
         }
     }
-    let is_gone = |name: &&String| !columns.iter().any(|(wanted, _)| wanted == *name);
-    for name in found.columns.keys().filter(is_gone) {
+    for name in found.columns.keys().filter(|name| !is_wanted(name)) {
         statements.push(format!("ALTER TABLE {table} DROP COLUMN {}", quoted(name)));
     }
     for (name, kind) in columns {
