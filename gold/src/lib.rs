@@ -5,6 +5,7 @@
 
 mod config;
 mod engine;
+mod functions;
 mod graph;
 mod history;
 mod learner;
@@ -19,6 +20,7 @@ mod views;
 
 pub use config::GoldConfig;
 pub use engine::Engine;
+pub use functions::register_functions;
 pub use graph::Graph;
 pub use history::{Outcome, Run, RunHistory, newest_runs, runs_schema};
 pub use learner::{CARDS, Card, LearnError, Learned, Learner, Learners, newest_cards};

@@ -3,12 +3,10 @@
 //! What a row of such a table says hangs on the rows of its inputs that are of its part or, when it says until when, on those
 //! from its time until then, and on no others.
 
+use crate::functions::date_trunc;
 use arrow::datatypes::{DataType, Date32Type};
 use chrono::{Datelike, Months, NaiveDate};
-use datafusion::{
-    functions::expr_fn::date_trunc,
-    prelude::{Expr, cast, ident, lit},
-};
+use datafusion::prelude::{Expr, cast, ident, lit};
 use sluice_sinks::lake::Day;
 use std::{collections::BTreeSet, ops::Range};
 
@@ -67,7 +65,7 @@ impl Partition {
             Unit::Day => "day",
             Unit::Month => "month",
         };
-        cast(date_trunc(lit(unit), ident(&self.of)), DataType::Date32)
+        cast(date_trunc().call(vec![lit(unit), ident(&self.of)]), DataType::Date32)
     }
 }
 

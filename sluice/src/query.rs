@@ -37,6 +37,7 @@ pub(crate) fn lake_session(config: &Config, runtime: &tokio::runtime::Handle) ->
     let context =
         SessionContext::new_with_config(SessionConfig::new().with_information_schema(true)).enable_url_table();
     register_batch_functions(&context);
+    sluice_gold::register_functions(&context)?;
     let session = LakeSession::read(&lake, context, runtime)?;
     let context = &session.context;
     if let Ok(silver) = runtime.block_on(context.table("silver.events")) {

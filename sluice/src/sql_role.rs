@@ -161,6 +161,7 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
     }
     context.register_catalog(CATALOG, Arc::new(catalog));
     register_batch_functions(&context);
+    sluice_gold::register_functions(&context)?;
     add_pg_catalog(&context, CATALOG)?;
     let listener = runtime.block_on(serve_role::bind("sql.listen", &config.sql.listen))?;
     let address = listener.local_addr().context("listen")?;

@@ -1,0 +1,348 @@
+//! `count(DISTINCT text)` by numbers in place of texts.
+//!
+//! The engine's own way groups the rows a second time by the texts themselves, and so keeps each text once for each group that
+//! it is in. Here a text gets a number the first time that it is seen, the same in all threads of the question, and a group keeps a
+//! compressed bitmap of numbers (Chambi et al., Better bitmap performance with Roaring bitmaps, 2016).
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, UInt32Array},
+    compute::{cast, take},
+    datatypes::{DataType, Field, FieldRef},
+};
+use datafusion::{
+    common::{
+        DFSchema, Result, ScalarValue,
+        config::ConfigOptions,
+        exec_err,
+        hash_utils::{RandomState, create_hashes},
+        tree_node::Transformed,
+    },
+    logical_expr::{
+        Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprSchemable, GroupsAccumulator, Signature,
+        Volatility,
+        expr::{AggregateFunction, AggregateFunctionParams},
+        expr_rewriter::FunctionRewrite,
+        function::{AccumulatorArgs, StateFieldsArgs},
+        utils::format_state_name,
+        when,
+    },
+    physical_expr_common::{binary_map::OutputType, binary_view_map::ArrowBytesViewMap},
+};
+use roaring::RoaringBitmap;
+use std::{
+    hash::{Hash, Hasher},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+/// What is noted for a row without a text.
+const NO_TEXT: u32 = u32::MAX;
+/// Memory of a group's bitmap beside its members.
+const BITMAP_BYTES: usize = 64;
+/// Memory of a member of a bitmap, at most.
+const MEMBER_BYTES: usize = 2;
+/// So many texts can have a number; what threads add beyond it before they see that it is enough has room.
+const TEXTS_MAX: u32 = u32::MAX - (1 << 24);
+/// More than the threads of a machine that ask at once.
+const SHELVES: usize = 32;
+/// Which bits of a text's hash say its shelf: not those by which a shelf is ordered, its lowest and its highest.
+const SHELF_SHIFT: u32 = 40;
+
+/// Puts [`DistinctTexts`] in the place of `count(DISTINCT text)`.
+#[derive(Debug)]
+pub(super) struct DistinctTextsRewrite;
+
+impl FunctionRewrite for DistinctTextsRewrite {
+    fn name(&self) -> &str {
+        "distinct_texts"
+    }
+
+    fn rewrite(&self, expr: Expr, schema: &DFSchema, _: &ConfigOptions) -> Result<Transformed<Expr>> {
+        let Expr::AggregateFunction(AggregateFunction { func, params }) = &expr else {
+            return Ok(Transformed::no(expr));
+        };
+        let AggregateFunctionParams { args, distinct: true, filter, order_by, null_treatment: None } = params else {
+            return Ok(Transformed::no(expr));
+        };
+        let is_text = |arg: &Expr| {
+            let of = arg.get_type(schema);
+            of.is_ok_and(|of| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View))
+        };
+        match &args[..] {
+            [text] if func.name() == "count" && order_by.is_empty() && is_text(text) => {
+                let count = Arc::new(AggregateUDF::from(DistinctTexts::new()));
+                // Rows that are left out shall get no numbers.
+                let text = match filter {
+                    Some(filter) => when(*filter.clone(), text.clone()).end()?,
+                    None => text.clone(),
+                };
+                let count = AggregateFunction::new_udf(count, vec![text], false, None, vec![], None);
+                Ok(Transformed::yes(Expr::AggregateFunction(count)))
+            }
+            _ => Ok(Transformed::no(expr)),
+        }
+    }
+}
+
+/// The numbers of texts, in one question, in shelves by their hash: threads seldom wait for each other, and what is looked through
+/// at a time is small.
+#[derive(Debug)]
+struct Numbers {
+    hasher: RandomState,
+    shelves: [Mutex<ArrowBytesViewMap<u32>>; SHELVES],
+    next: AtomicU32,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        let shelves = std::array::from_fn(|_| Mutex::new(ArrowBytesViewMap::new(OutputType::Utf8View)));
+        Self { hasher: RandomState::default(), shelves, next: AtomicU32::new(0) }
+    }
+}
+
+impl Numbers {
+    /// The number of each text.
+    fn of(&self, texts: &ArrayRef) -> Result<Vec<u32>> {
+        let mut hashes = vec![0; texts.len()];
+        create_hashes([texts], &self.hasher, &mut hashes)?;
+        // Rows by shelf, and where each shelf's rows begin.
+        let shelf = |hash: u64| (hash >> SHELF_SHIFT) as usize % SHELVES;
+        let mut starts = [0; SHELVES + 1];
+        hashes.iter().for_each(|hash| starts[shelf(*hash) + 1] += 1);
+        (0..SHELVES).for_each(|at| starts[at + 1] += starts[at]);
+        let (mut rows, mut ends) = (vec![0; texts.len()], starts);
+        for (row, hash) in hashes.iter().enumerate() {
+            let end = &mut ends[shelf(*hash)];
+            rows[*end] = row as u32;
+            *end += 1;
+        }
+        let rows = UInt32Array::from(rows);
+        let texts = take(texts, &rows, None)?;
+        let mut numbers = vec![NO_TEXT; texts.len()];
+        for (shelf, span) in self.shelves.iter().zip(starts.windows(2)) {
+            let (start, end) = (span[0], span[1]);
+            let mut rows = rows.values()[start..end].iter();
+            let number = |text: Option<&[u8]>| match text {
+                Some(_) => self.next.fetch_add(1, Ordering::Relaxed),
+                None => NO_TEXT,
+            };
+            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            shelf.insert_if_new(&texts.slice(start, end - start), number, |number| {
+                if let Some(row) = rows.next() {
+                    numbers[*row as usize] = number;
+                }
+            });
+        }
+        match self.next.load(Ordering::Relaxed) {
+            next if next > TEXTS_MAX => exec_err!("more than {TEXTS_MAX} texts to count"),
+            _ => Ok(numbers),
+        }
+    }
+
+    /// Memory, in bytes.
+    fn size(&self) -> usize {
+        let size = |shelf: &Mutex<ArrowBytesViewMap<u32>>| shelf.lock().unwrap_or_else(PoisonError::into_inner).size();
+        self.shelves.iter().map(size).sum()
+    }
+}
+
+/// How many texts there are, without those that are the same. It is one place of one question: all of its threads share the
+/// numbers.
+#[derive(Debug)]
+struct DistinctTexts {
+    signature: Signature,
+    numbers: Arc<Numbers>,
+}
+
+impl DistinctTexts {
+    fn new() -> Self {
+        Self { signature: Signature::any(1, Volatility::Immutable), numbers: Arc::default() }
+    }
+}
+
+impl PartialEq for DistinctTexts {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.numbers, &other.numbers)
+    }
+}
+
+impl Eq for DistinctTexts {}
+
+impl Hash for DistinctTexts {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.numbers).hash(state);
+    }
+}
+
+impl AggregateUDFImpl for DistinctTexts {
+    fn name(&self) -> &str {
+        "count_distinct_texts"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn is_nullable(&self) -> bool {
+        false
+    }
+
+    fn default_value(&self, _: &DataType) -> Result<ScalarValue> {
+        Ok(ScalarValue::Int64(Some(0)))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), DataType::Binary, false))])
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(DistinctCounts::new(self.numbers.clone())))
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(DistinctCount(DistinctCounts::new(self.numbers.clone()))))
+    }
+}
+
+/// The texts of each group.
+struct DistinctCounts {
+    numbers: Arc<Numbers>,
+    /// The numbers of each group's texts.
+    seen: Vec<RoaringBitmap>,
+    /// So many are in all of them together.
+    members: usize,
+}
+
+impl DistinctCounts {
+    fn new(numbers: Arc<Numbers>) -> Self {
+        Self { numbers, seen: Vec::new(), members: 0 }
+    }
+
+    fn enlarge(&mut self, groups: usize) {
+        self.seen.resize_with(groups, RoaringBitmap::new);
+    }
+
+    fn take(&mut self, emit_to: EmitTo) -> Vec<RoaringBitmap> {
+        let taken = emit_to.take_needed(&mut self.seen);
+        self.members = self.seen.iter().map(|seen| seen.len() as usize).sum();
+        taken
+    }
+}
+
+impl GroupsAccumulator for DistinctCounts {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.enlarge(total_num_groups);
+        let texts = match values[0].data_type() {
+            DataType::Utf8View => values[0].clone(),
+            _ => cast(&values[0], &DataType::Utf8View)?,
+        };
+        for (row, (group, number)) in group_indices.iter().zip(self.numbers.of(&texts)?).enumerate() {
+            let is_in = opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
+            if number != NO_TEXT && is_in && self.seen[*group].insert(number) {
+                self.members += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
+        self.enlarge(total_num_groups);
+        let states = values[0].as_binary::<i32>();
+        for (group, state) in group_indices.iter().zip(states.iter().flatten()) {
+            let (more, seen) = (RoaringBitmap::deserialize_from(state)?, &mut self.seen[*group]);
+            let before = seen.len();
+            *seen |= more;
+            self.members += (seen.len() - before) as usize;
+        }
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let counts: Int64Array = self.take(emit_to).iter().map(|seen| Some(seen.len() as i64)).collect();
+        Ok(Arc::new(counts))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let taken = self.take(emit_to);
+        let bytes = taken.iter().map(RoaringBitmap::serialized_size).sum();
+        let mut states = BinaryBuilder::with_capacity(taken.len(), bytes);
+        for seen in taken {
+            seen.serialize_into(&mut states)?;
+            states.append_value([]);
+        }
+        Ok(vec![Arc::new(states.finish())])
+    }
+
+    /// Of groups that have a row or two each, so that nothing would come of grouping in this thread.
+    fn convert_to_state(&self, values: &[ArrayRef], opt_filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
+        let rows: Vec<usize> = (0..values[0].len()).collect();
+        let mut each = Self::new(self.numbers.clone());
+        each.update_batch(values, &rows, opt_filter, rows.len())?;
+        each.state(EmitTo::All)
+    }
+
+    fn size(&self) -> usize {
+        let bitmaps = self.seen.capacity() * BITMAP_BYTES + self.members * MEMBER_BYTES;
+        // Each of those who share the numbers says that they are its own: too much rather than too little.
+        size_of::<Self>() + bitmaps + self.numbers.size()
+    }
+}
+
+/// The texts of all rows.
+struct DistinctCount(DistinctCounts);
+
+impl std::fmt::Debug for DistinctCount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("DistinctCount").field(&self.0.members).finish()
+    }
+}
+
+impl DistinctCount {
+    /// The only group.
+    fn group(values: &[ArrayRef]) -> Vec<usize> {
+        vec![0; values[0].len()]
+    }
+}
+
+impl Accumulator for DistinctCount {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.0.update_batch(values, &Self::group(values), None, 1)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        self.0.merge_batch(states, &Self::group(states), 1)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.0.enlarge(1);
+        ScalarValue::try_from_array(&self.0.evaluate(EmitTo::All)?, 0)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.0.enlarge(1);
+        GroupsAccumulator::state(&mut self.0, EmitTo::All)?
+            .iter()
+            .map(|state| ScalarValue::try_from_array(state, 0))
+            .collect()
+    }
+
+    fn size(&self) -> usize {
+        GroupsAccumulator::size(&self.0)
+    }
+}
