@@ -5,31 +5,48 @@
 -- definition: cohort = calendar month of the first order; retention = customers of the cohort with an order in month cohort + period / size of the cohort; period 0 is 1.
 -- source: P. Fader, B. Hardie, Probability models for customer-base analysis, J. Interactive Marketing 23(1), 2009
 WITH active AS (
-  SELECT DISTINCT source, customer_id, CAST(date_part('year', order_date) * 12 + date_part('month', order_date) - 1 AS BIGINT) AS month
+  SELECT DISTINCT source, customer_id, date_trunc('month', order_time) AS month
   FROM gold.fact_orders WHERE customer_id IS NOT NULL
 ),
-begun AS (
-  SELECT source, month, min(month) OVER (PARTITION BY source, customer_id) AS cohort FROM active
+customers AS (
+  SELECT source, min(month) AS cohort, array_agg(month) AS months FROM active GROUP BY source, customer_id
 ),
-seen AS (
-  SELECT source, cohort, month - cohort AS period, count(*) AS active FROM begun GROUP BY source, cohort, month - cohort
+counted AS (
+  SELECT source, cohort, month, count(*) AS active
+  FROM (SELECT source, cohort, unnest(months) AS month FROM customers) GROUP BY source, cohort, month
 ),
-sizes AS (
-  SELECT source, cohort, sum(active) FILTER (WHERE period = 0) AS cohort_size, max(cohort + period) AS last_seen
-  FROM seen GROUP BY source, cohort
+numbered AS (
+  SELECT
+    source,
+    CAST(12 * date_part('year', cohort) + date_part('month', cohort) - 1 AS BIGINT) AS cohort,
+    CAST(12 * date_part('year', month) + date_part('month', month) - 1 AS BIGINT) AS month,
+    active
+  FROM counted
+),
+cohorts AS (
+  SELECT
+    source,
+    cohort,
+    sum(active) FILTER (WHERE month = cohort) AS cohort_size,
+    max(month) AS last_seen,
+    array_agg(month - cohort) AS periods,
+    array_agg(active) AS actives
+  FROM numbered GROUP BY source, cohort
 ),
 spans AS (
-  SELECT source, cohort, cohort_size, max(last_seen) OVER (PARTITION BY source) - cohort + 1 AS months FROM sizes
+  SELECT *, max(last_seen) OVER (PARTITION BY source) - cohort + 1 AS months FROM cohorts
 ),
-periods AS (
-  SELECT source, cohort, cohort_size, unnest(range(0, months)) AS period FROM spans
+filled AS (
+  SELECT source, cohort, cohort_size, periods, actives, unnest(range(0, months)) AS period FROM spans
+),
+counts AS (
+  SELECT source, cohort, cohort_size, period, coalesce(actives[CAST(array_position(periods, period) AS BIGINT)], 0) AS active FROM filled
 )
 SELECT
-  p.source,
-  lpad(CAST(p.cohort / 12 AS VARCHAR), 4, '0') || '-' || lpad(CAST(p.cohort % 12 + 1 AS VARCHAR), 2, '0') AS cohort,
-  p.period,
-  p.cohort_size,
-  coalesce(s.active, 0) AS active,
-  CAST(coalesce(s.active, 0) AS DOUBLE) / p.cohort_size AS retention
-FROM periods p
-LEFT JOIN seen s ON p.source = s.source AND p.cohort = s.cohort AND p.period = s.period
+  source,
+  lpad(CAST(cohort / 12 AS VARCHAR), 4, '0') || '-' || lpad(CAST(cohort % 12 + 1 AS VARCHAR), 2, '0') AS cohort,
+  period,
+  cohort_size,
+  active,
+  CAST(active AS DOUBLE) / cohort_size AS retention
+FROM counts

@@ -7,27 +7,42 @@
 WITH amounts AS (
   SELECT source, amount, count(*) AS orders FROM gold.fact_orders GROUP BY source, amount
 ),
+-- From where to where an amount reaches among the orders of a source, of which the first `larger` tenths have one more.
 placed AS (
-  SELECT *, sum(orders) OVER (PARTITION BY source ORDER BY amount) AS upto, sum(orders) OVER (PARTITION BY source) AS n
+  SELECT
+    source,
+    amount,
+    CAST(sum(orders) OVER (PARTITION BY source ORDER BY amount) AS BIGINT) - orders AS starts,
+    CAST(sum(orders) OVER (PARTITION BY source ORDER BY amount) AS BIGINT) AS ends,
+    CAST(sum(orders) OVER (PARTITION BY source) AS BIGINT) / 10 AS size,
+    CAST(sum(orders) OVER (PARTITION BY source) AS BIGINT) % 10 AS larger
   FROM amounts
 ),
--- Where each tenth begins and ends among the orders of a source; the first n % 10 of them have one more.
-tenths AS (
-  SELECT source, CAST(t.tenth AS INT) AS tenth, (t.tenth - 1) * (n / 10) + least(t.tenth - 1, n % 10) AS starts, t.tenth * (n / 10) + least(t.tenth, n % 10) AS ends
-  FROM (SELECT DISTINCT source, n FROM placed) CROSS JOIN (SELECT unnest(range(1, 11)) AS tenth) t
+-- Orders of one amount may lie in several tenths.
+spread AS (
+  SELECT
+    *,
+    unnest(range(
+      CASE WHEN starts < larger * (size + 1) THEN starts / (size + 1) ELSE (starts - larger) / nullif(size, 0) END,
+      CASE WHEN ends - 1 < larger * (size + 1) THEN (ends - 1) / (size + 1) ELSE (ends - 1 - larger) / nullif(size, 0) END + 1
+    )) AS tile
+  FROM placed
 ),
--- Orders of one amount may lie in two tenths.
 parts AS (
-  SELECT p.source, t.tenth, p.amount, least(p.upto, t.ends) - greatest(p.upto - p.orders, t.starts) AS orders
-  FROM placed p JOIN tenths t ON p.source = t.source AND p.upto > t.starts AND p.upto - p.orders < t.ends
+  SELECT
+    source,
+    tile,
+    amount,
+    least(ends, (tile + 1) * size + least(tile + 1, larger)) - greatest(starts, tile * size + least(tile, larger)) AS orders
+  FROM spread
 )
 SELECT
   source,
-  tenth,
+  CAST(tile + 1 AS INT) AS tenth,
   CAST(sum(orders) AS BIGINT) AS orders,
   min(amount) AS least,
   max(amount) AS most,
   CAST(sum(amount * CAST(orders AS DECIMAL(18, 0))) AS DECIMAL(38, 4)) AS revenue,
   CAST(sum(amount * CAST(orders AS DECIMAL(18, 0))) AS DOUBLE) / sum(orders) AS mean
 FROM parts
-GROUP BY source, tenth
+GROUP BY source, tile

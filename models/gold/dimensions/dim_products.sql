@@ -10,6 +10,6 @@ SELECT
   last_value(category ORDER BY order_time) FILTER (WHERE category IS NOT NULL) AS category,
   min(order_time) AS first_sold,
   max(order_time) AS last_sold
-FROM orders
+FROM order_lines
 WHERE product IS NOT NULL
 GROUP BY source, product

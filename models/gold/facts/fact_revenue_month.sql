@@ -6,10 +6,10 @@
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
 SELECT
   source,
-  to_char(order_time, '%Y-%m') AS month,
+  to_char(date_trunc('month', order_time), '%Y-%m') AS month,
   sum(amount) AS revenue,
   count(*) AS orders,
   count(DISTINCT customer_id) AS customers,
   CAST(sum(amount) AS DOUBLE) / count(*) AS aov
 FROM gold.fact_orders
-GROUP BY source, to_char(order_time, '%Y-%m')
+GROUP BY source, date_trunc('month', order_time)

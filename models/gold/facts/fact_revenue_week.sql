@@ -6,10 +6,10 @@
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
 SELECT
   source,
-  to_char(order_time, '%G-W%V') AS week,
+  to_char(date_trunc('week', order_time), '%G-W%V') AS week,
   sum(amount) AS revenue,
   count(*) AS orders,
   count(DISTINCT customer_id) AS customers,
   CAST(sum(amount) AS DOUBLE) / count(*) AS aov
 FROM gold.fact_orders
-GROUP BY source, to_char(order_time, '%G-W%V')
+GROUP BY source, date_trunc('week', order_time)

@@ -7,32 +7,22 @@
 WITH pooled AS (
   SELECT source, CAST(sum(retained_next) AS DOUBLE) / nullif(sum(active), 0) AS retention FROM gold.kpi_retention GROUP BY source
 ),
-bought AS (
-  SELECT
-    source,
-    customer_id,
-    sum(amount) AS historic,
-    count(*) AS orders,
-    min(order_time) AS first_order,
-    max(last_line_time) AS last_order
-  FROM gold.fact_orders GROUP BY source, customer_id
-),
-months AS (
-  SELECT
-    *,
-    CAST(date_part('year', first_order) * 12 + date_part('month', first_order) AS BIGINT) AS first_month,
-    CAST(date_part('year', last_order) * 12 + date_part('month', last_order) AS BIGINT) AS last_month
-  FROM bought
+ends AS (
+  SELECT source, max(last_line_time) AS last_order FROM gold.fact_orders GROUP BY source
 ),
 customers AS (
   SELECT
-    source,
-    customer_id,
-    historic,
-    orders,
-    to_char(first_order, '%Y-%m') AS first_month,
-    max(last_month) OVER (PARTITION BY source) - first_month + 1 AS months_observed
-  FROM months
+    c.source,
+    c.customer_id,
+    c.revenue AS historic,
+    c.orders,
+    to_char(date_trunc('month', c.first_order), '%Y-%m') AS first_month,
+    CAST(
+      12 * (date_part('year', e.last_order) - date_part('year', c.first_order))
+      + date_part('month', e.last_order) - date_part('month', c.first_order) + 1
+    AS BIGINT) AS months_observed
+  FROM gold.dim_customers c JOIN ends e ON c.source = e.source
+  WHERE c.orders > 0
 )
 SELECT
   c.source,
@@ -44,4 +34,3 @@ SELECT
   CAST(c.historic AS DOUBLE) / c.months_observed AS monthly_value,
   CAST(c.historic AS DOUBLE) / c.months_observed * p.retention / (1.01 - p.retention) AS predictive
 FROM customers c LEFT JOIN pooled p ON c.source = p.source
-WHERE c.customer_id IS NOT NULL

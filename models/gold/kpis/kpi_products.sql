@@ -4,21 +4,14 @@
 -- unit: money in the shop's currency, orders, customers, share
 -- definition: revenue_share = revenue / revenue of all products; rank by revenue, the largest first, ties by product.
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
-WITH buyers AS (
-  SELECT source, product, customer_id, sum(amount) AS revenue, count(*) FILTER (WHERE is_whole) AS orders
-  FROM orders WHERE product IS NOT NULL GROUP BY source, product, customer_id
-),
-bought AS (
-  SELECT source, product, sum(revenue) AS revenue, sum(orders) AS orders, count(customer_id) AS customers
-  FROM buyers GROUP BY source, product
-),
-orders_of_lines AS (
-  SELECT source, product, count(DISTINCT order_id) AS orders
-  FROM orders WHERE product IS NOT NULL AND NOT is_whole GROUP BY source, product
-),
-products AS (
-  SELECT b.source, b.product, b.revenue, CAST(b.orders + coalesce(l.orders, 0) AS BIGINT) AS orders, b.customers
-  FROM bought b LEFT JOIN orders_of_lines l ON b.source = l.source AND b.product = l.product
+WITH products AS (
+  SELECT
+    source,
+    product,
+    sum(amount) AS revenue,
+    count(*) FILTER (WHERE is_whole) + count(DISTINCT order_id) FILTER (WHERE NOT is_whole) AS orders,
+    count(DISTINCT customer_id) AS customers
+  FROM order_lines WHERE product IS NOT NULL GROUP BY source, product
 )
 SELECT
   *,

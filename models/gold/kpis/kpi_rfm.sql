@@ -4,18 +4,18 @@
 -- unit: days, orders, money, scores 1 to 5
 -- definition: recency = days from the last order to the day after the source's last order; frequency = orders; monetary = revenue. Scores are NTILE(5), ties by customer_id; 5 is best.
 -- source: A. Hughes, Strategic Database Marketing, 1994; ISO/IEC 9075-2 (NTILE)
-WITH bought AS (
-  SELECT source, customer_id, max(last_line_time) AS last_order, count(*) AS frequency, sum(amount) AS monetary
-  FROM gold.fact_orders GROUP BY source, customer_id
+WITH ends AS (
+  SELECT source, CAST(CAST(max(last_line_time) AS DATE) AS INT) + 1 AS reference_day FROM gold.fact_orders GROUP BY source
 ),
 customers AS (
   SELECT
-    source,
-    customer_id,
-    CAST(1 + CAST(CAST(max(last_order) OVER (PARTITION BY source) AS DATE) AS INT) - CAST(CAST(last_order AS DATE) AS INT) AS BIGINT) AS recency_days,
-    frequency,
-    monetary
-  FROM bought
+    c.source,
+    c.customer_id,
+    CAST(e.reference_day - CAST(CAST(c.last_order AS DATE) AS INT) AS BIGINT) AS recency_days,
+    c.orders AS frequency,
+    c.revenue AS monetary
+  FROM gold.dim_customers c JOIN ends e ON c.source = e.source
+  WHERE c.orders > 0
 ),
 scored AS (
   SELECT
@@ -23,7 +23,7 @@ scored AS (
     CAST(ntile(5) OVER (PARTITION BY source ORDER BY recency_days DESC, customer_id) AS INT) AS r,
     CAST(ntile(5) OVER (PARTITION BY source ORDER BY frequency, customer_id) AS INT) AS f,
     CAST(ntile(5) OVER (PARTITION BY source ORDER BY monetary, customer_id) AS INT) AS m
-  FROM customers WHERE customer_id IS NOT NULL
+  FROM customers
 )
 SELECT s.source, s.customer_id, s.recency_days, s.frequency, s.monetary, s.r, s.f, s.m, d.segment
 FROM scored s JOIN gold.dim_rfm d ON s.r = d.r AND s.f = d.f AND s.m = d.m
