@@ -8,9 +8,10 @@ use parquet::{
 };
 
 /// Ids do not repeat and times seldom do: a dictionary of them is work for nothing.
-const WITHOUT_DICTIONARY: [&str; 6] = ["event_id", "_offset", "event_time", "_log_time", "order_id", "order_time"];
+const WITHOUT_DICTIONARY: [&str; 7] =
+    ["event_id", "_offset", "event_time", "_log_time", "order_id", "order_time", "last_line_time"];
 /// They grow by small steps.
-const GROWING: [&str; 4] = ["_offset", "event_time", "_log_time", "order_time"];
+const GROWING: [&str; 5] = ["_offset", "event_time", "_log_time", "order_time", "last_line_time"];
 /// What queries ask for one value of, and statistics of a file's range cannot exclude.
 const WITH_BLOOM_FILTER: [&str; 1] = ["customer_id"];
 
