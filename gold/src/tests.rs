@@ -1,6 +1,8 @@
 //! Runs over a lake in a folder: what is made by parts is what is made as a whole.
 
-use crate::{GoldConfig, GoldModel, LakeSession, Learners, Lease, Run, Runner, register_views, runs_table};
+use crate::{
+    GoldConfig, GoldModel, LakeSession, Learners, Lease, Run, Runner, register_functions, register_views, runs_table,
+};
 use arrow::{array::RecordBatch, json::ReaderBuilder, util::pretty::pretty_format_batches};
 use datafusion::prelude::{SessionContext, col, lit};
 use rand::{Rng, SeedableRng, rngs::StdRng, seq::IndexedRandom};
@@ -94,7 +96,9 @@ impl Shop {
 
 /// A session over the lake as it is.
 fn session(lake: &Lake, runtime: &tokio::runtime::Runtime) -> LakeSession {
-    let session = LakeSession::read(lake, SessionContext::new(), runtime.handle()).unwrap();
+    let context = SessionContext::new();
+    register_functions(&context).unwrap();
+    let session = LakeSession::read(lake, context, runtime.handle()).unwrap();
     runtime.block_on(register_views(&session.context)).unwrap();
     session
 }

@@ -5,7 +5,7 @@
 //! compressed bitmap of numbers (Chambi et al., Better bitmap performance with Roaring bitmaps, 2016).
 
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BinaryBuilder, BooleanArray, Int64Array, UInt32Array},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryBuilder, UInt32Array},
     compute::{cast, take},
     datatypes::{DataType, Field, FieldRef},
 };
@@ -15,6 +15,7 @@ use datafusion::{
         config::ConfigOptions,
         exec_err,
         hash_utils::{RandomState, create_hashes},
+        internal_datafusion_err,
         tree_node::Transformed,
     },
     logical_expr::{
@@ -39,10 +40,12 @@ use std::{
 
 /// What is noted for a row without a text.
 const NO_TEXT: u32 = u32::MAX;
-/// Memory of a group's bitmap beside its members.
-const BITMAP_BYTES: usize = 64;
-/// Memory of a member of a bitmap, at most.
-const MEMBER_BYTES: usize = 2;
+/// Memory of a number in a bitmap, with its share of what belongs to the bitmap: where they are few and far between.
+const SETTLED_BYTES: usize = 12;
+/// At least so many numbers of a group go into its bitmap at once ...
+const PENDING_MIN: usize = 512;
+/// ... and one for so many that are in it already.
+const SETTLED_BY_PENDING: usize = 4;
 /// So many texts can have a number; what threads add beyond it before they see that it is enough has room.
 const TEXTS_MAX: u32 = u32::MAX - (1 << 24);
 /// More than the threads of a machine that ask at once.
@@ -103,8 +106,8 @@ impl Default for Numbers {
 }
 
 impl Numbers {
-    /// The number of each text.
-    fn of(&self, texts: &ArrayRef) -> Result<Vec<u32>> {
+    /// The number of each text, and so many bytes more than before they take.
+    fn of(&self, texts: &ArrayRef) -> Result<(Vec<u32>, usize)> {
         let mut hashes = vec![0; texts.len()];
         create_hashes([texts], &self.hasher, &mut hashes)?;
         // Rows by shelf, and where each shelf's rows begin.
@@ -120,7 +123,7 @@ impl Numbers {
         }
         let rows = UInt32Array::from(rows);
         let texts = take(texts, &rows, None)?;
-        let mut numbers = vec![NO_TEXT; texts.len()];
+        let (mut numbers, mut bytes) = (vec![NO_TEXT; texts.len()], 0);
         for (shelf, span) in self.shelves.iter().zip(starts.windows(2)) {
             let (start, end) = (span[0], span[1]);
             let mut rows = rows.values()[start..end].iter();
@@ -129,22 +132,18 @@ impl Numbers {
                 None => NO_TEXT,
             };
             let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shelf.size();
             shelf.insert_if_new(&texts.slice(start, end - start), number, |number| {
                 if let Some(row) = rows.next() {
                     numbers[*row as usize] = number;
                 }
             });
+            bytes += shelf.size().saturating_sub(before);
         }
         match self.next.load(Ordering::Relaxed) {
             next if next > TEXTS_MAX => exec_err!("more than {TEXTS_MAX} texts to count"),
-            _ => Ok(numbers),
+            _ => Ok((numbers, bytes)),
         }
-    }
-
-    /// Memory, in bytes.
-    fn size(&self) -> usize {
-        let size = |shelf: &Mutex<ArrowBytesViewMap<u32>>| shelf.lock().unwrap_or_else(PoisonError::into_inner).size();
-        self.shelves.iter().map(size).sum()
     }
 }
 
@@ -198,7 +197,7 @@ impl AggregateUDFImpl for DistinctTexts {
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), DataType::Binary, false))])
+        Ok(vec![Arc::new(Field::new(format_state_name(args.name, "numbers"), DataType::LargeBinary, false))])
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
@@ -214,28 +213,76 @@ impl AggregateUDFImpl for DistinctTexts {
     }
 }
 
+/// The texts of one group.
+#[derive(Default)]
+struct Seen {
+    /// Their numbers.
+    settled: RoaringBitmap,
+    /// Numbers that are yet to go in there, some of them maybe not for the first time.
+    pending: Vec<u32>,
+}
+
+impl Seen {
+    /// Notes a number; true when it is time to settle.
+    fn add(&mut self, number: u32) -> bool {
+        self.pending.push(number);
+        self.pending.len() >= PENDING_MIN && self.pending.len() == self.pending.capacity()
+    }
+
+    /// A bitmap takes numbers in order, and many at once, far sooner than one by one; the larger it is, the more.
+    fn settle(&mut self) -> Result<()> {
+        self.pending.sort_unstable();
+        self.pending.dedup();
+        let more = RoaringBitmap::from_sorted_iter(self.pending.drain(..));
+        self.settled |= more.map_err(|e| internal_datafusion_err!("numbers out of order: {e}"))?;
+        Ok(())
+    }
+
+    fn into_settled(mut self) -> Result<RoaringBitmap> {
+        self.settle()?;
+        Ok(self.settled)
+    }
+}
+
 /// The texts of each group.
 struct DistinctCounts {
     numbers: Arc<Numbers>,
-    /// The numbers of each group's texts.
-    seen: Vec<RoaringBitmap>,
-    /// So many are in all of them together.
-    members: usize,
+    seen: Vec<Seen>,
+    /// So many are in all bitmaps together.
+    settled: u64,
+    /// So many are yet to go in there.
+    pending: usize,
+    /// Memory of the numbers that were given here: together the threads have that of all.
+    given_bytes: usize,
 }
 
 impl DistinctCounts {
     fn new(numbers: Arc<Numbers>) -> Self {
-        Self { numbers, seen: Vec::new(), members: 0 }
+        Self { numbers, seen: Vec::new(), settled: 0, pending: 0, given_bytes: 0 }
     }
 
     fn enlarge(&mut self, groups: usize) {
-        self.seen.resize_with(groups, RoaringBitmap::new);
+        self.seen.resize_with(groups, Seen::default);
     }
 
-    fn take(&mut self, emit_to: EmitTo) -> Vec<RoaringBitmap> {
+    fn add(&mut self, group: usize, number: u32) -> Result<()> {
+        let seen = &mut self.seen[group];
+        self.pending += 1;
+        if seen.add(number) {
+            let before = seen.settled.len();
+            self.pending -= seen.pending.len();
+            seen.settle()?;
+            seen.pending.reserve_exact(seen.settled.len() as usize / SETTLED_BY_PENDING);
+            self.settled += seen.settled.len() - before;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, emit_to: EmitTo) -> impl Iterator<Item = Result<RoaringBitmap>> + use<> {
         let taken = emit_to.take_needed(&mut self.seen);
-        self.members = self.seen.iter().map(|seen| seen.len() as usize).sum();
-        taken
+        self.settled = self.seen.iter().map(|seen| seen.settled.len()).sum();
+        self.pending = self.seen.iter().map(|seen| seen.pending.len()).sum();
+        taken.into_iter().map(Seen::into_settled)
     }
 }
 
@@ -252,10 +299,12 @@ impl GroupsAccumulator for DistinctCounts {
             DataType::Utf8View => values[0].clone(),
             _ => cast(&values[0], &DataType::Utf8View)?,
         };
-        for (row, (group, number)) in group_indices.iter().zip(self.numbers.of(&texts)?).enumerate() {
+        let (numbers, bytes) = self.numbers.of(&texts)?;
+        self.given_bytes += bytes;
+        for (row, (group, number)) in group_indices.iter().zip(numbers).enumerate() {
             let is_in = opt_filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row));
-            if number != NO_TEXT && is_in && self.seen[*group].insert(number) {
-                self.members += 1;
+            if number != NO_TEXT && is_in {
+                self.add(*group, number)?;
             }
         }
         Ok(())
@@ -263,27 +312,25 @@ impl GroupsAccumulator for DistinctCounts {
 
     fn merge_batch(&mut self, values: &[ArrayRef], group_indices: &[usize], total_num_groups: usize) -> Result<()> {
         self.enlarge(total_num_groups);
-        let states = values[0].as_binary::<i32>();
+        let states = values[0].as_binary::<i64>();
         for (group, state) in group_indices.iter().zip(states.iter().flatten()) {
-            let (more, seen) = (RoaringBitmap::deserialize_from(state)?, &mut self.seen[*group]);
-            let before = seen.len();
-            *seen |= more;
-            self.members += (seen.len() - before) as usize;
+            let settled = &mut self.seen[*group].settled;
+            let before = settled.len();
+            *settled |= RoaringBitmap::deserialize_from(state)?;
+            self.settled += settled.len() - before;
         }
         Ok(())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let counts: Int64Array = self.take(emit_to).iter().map(|seen| Some(seen.len() as i64)).collect();
-        Ok(Arc::new(counts))
+        let counts = self.take(emit_to).map(|settled| Ok(settled?.len() as i64));
+        Ok(Arc::new(Int64Array::from(counts.collect::<Result<Vec<_>>>()?)))
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        let taken = self.take(emit_to);
-        let bytes = taken.iter().map(RoaringBitmap::serialized_size).sum();
-        let mut states = BinaryBuilder::with_capacity(taken.len(), bytes);
-        for seen in taken {
-            seen.serialize_into(&mut states)?;
+        let mut states = LargeBinaryBuilder::new();
+        for settled in self.take(emit_to) {
+            settled?.serialize_into(&mut states)?;
             states.append_value([]);
         }
         Ok(vec![Arc::new(states.finish())])
@@ -298,9 +345,9 @@ impl GroupsAccumulator for DistinctCounts {
     }
 
     fn size(&self) -> usize {
-        let bitmaps = self.seen.capacity() * BITMAP_BYTES + self.members * MEMBER_BYTES;
-        // Each of those who share the numbers says that they are its own: too much rather than too little.
-        size_of::<Self>() + bitmaps + self.numbers.size()
+        let groups = self.seen.capacity() * size_of::<Seen>() + self.settled as usize * SETTLED_BYTES;
+        let pending = self.pending * 2 * size_of::<u32>();
+        size_of::<Self>() + groups + pending + self.given_bytes
     }
 }
 
@@ -309,7 +356,7 @@ struct DistinctCount(DistinctCounts);
 
 impl std::fmt::Debug for DistinctCount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("DistinctCount").field(&self.0.members).finish()
+        f.debug_tuple("DistinctCount").field(&self.0.settled).finish()
     }
 }
 

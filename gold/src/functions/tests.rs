@@ -41,9 +41,10 @@ fn batch(seed: u64) -> RecordBatch {
 fn both(seed: u64, sql: &str) -> (String, String, String) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let asked = [false, true].map(|ours| {
-        // Small batches and several threads, so that states are merged.
-        let context =
-            SessionContext::new_with_config(SessionConfig::new().with_batch_size(256).with_target_partitions(3));
+        // Small batches and several threads, so that states are merged; those of groups with a row each without being grouped before.
+        let mut config = SessionConfig::new().with_batch_size(256).with_target_partitions(3);
+        config.options_mut().execution.skip_partial_aggregation_probe_rows_threshold = 500;
+        let context = SessionContext::new_with_config(config);
         if ours {
             register_functions(&context).unwrap();
         }

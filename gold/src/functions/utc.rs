@@ -3,7 +3,7 @@
 
 use arrow::{
     array::{AsArray, Date32Array, PrimitiveArray},
-    datatypes::{ArrowPrimitiveType, DataType, FieldRef, TimeUnit, TimestampMicrosecondType},
+    datatypes::{ArrowPrimitiveType, DataType, Field, FieldRef, TimeUnit, TimestampMicrosecondType},
 };
 use chrono::{DateTime, Datelike, Months, NaiveDate, NaiveTime};
 use datafusion::{
@@ -13,6 +13,9 @@ use datafusion::{
         Cast, ColumnarValue, Documentation, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
         ScalarUDFImpl, Signature, Volatility,
         expr_rewriter::FunctionRewrite,
+        interval_arithmetic::Interval,
+        preimage::PreimageResult,
+        simplify::SimplifyContext,
         sort_properties::{ExprProperties, SortProperties},
     },
 };
@@ -203,6 +206,28 @@ impl ScalarUDFImpl for UtcDate {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(DataType::Date32)
+    }
+
+    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        Ok(Arc::new(Field::new(self.name(), DataType::Date32, args.arg_fields[0].is_nullable())))
+    }
+
+    /// A column has the name that it has with the cast: nothing has to be renamed.
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        Ok(args[0].schema_name().to_string())
+    }
+
+    /// From when to when a date is, by which files without such times are passed over.
+    fn preimage(&self, args: &[Expr], date: &Expr, info: &SimplifyContext) -> Result<PreimageResult> {
+        let Some(ScalarValue::Date32(Some(day))) = date.as_literal() else { return Ok(PreimageResult::None) };
+        let DataType::Timestamp(_, zone) = info.get_data_type(&args[0])? else { return Ok(PreimageResult::None) };
+        let begins = |day: Micros| ScalarValue::TimestampMicrosecond(Some(day * DAY), zone.clone());
+        let (day, next) = (Micros::from(*day), Micros::from(*day) + 1);
+        if next > Micros::MAX / DAY || day < Micros::MIN / DAY {
+            return Ok(PreimageResult::None);
+        }
+        let interval = Box::new(Interval::try_new(begins(day), begins(next))?);
+        Ok(PreimageResult::Range { expr: args[0].clone(), interval })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {

@@ -5,7 +5,7 @@
 -- definition: Customers with an order, and those of silver.customers without one. Names and e-mail addresses stay in silver.
 -- source: R. Kimball, M. Ross, The Data Warehouse Toolkit, 3rd ed. 2013
 WITH bought AS (
-  SELECT source, customer_id, min(country) AS country, min(order_time) AS first_order,
+  SELECT source, customer_id, min(country) FILTER (WHERE source <> 'files') AS country, min(order_time) AS first_order,
          max(last_line_time) AS last_order, count(*) AS orders, sum(amount) AS revenue
   FROM gold.fact_orders WHERE customer_id IS NOT NULL GROUP BY source, customer_id
 )
