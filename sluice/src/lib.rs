@@ -47,7 +47,8 @@ pub use commands::{CommandLine, WrongUse, run};
 pub use config::Config;
 
 /// Panes, texts and batches are many small things on many threads, which this one is quicker at than the system's.
-/// Huge pages are off: they are cleared as a whole for the first byte, and stay when little is left in them.
+/// Huge pages are off: they are cleared as a whole for the first byte, and stay when little is left in them. Version 2 gives back
+/// what is free a hundred times sooner than version 3: its peak over many large questions is two thirds.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
