@@ -22,6 +22,8 @@ use std::{
 };
 
 const TICK: Duration = Duration::from_millis(20);
+/// How long the last records of the producer are waited for after a signal.
+const LAST_RECORDS: Duration = Duration::from_secs(2);
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Runs everything until the input is drained, or until a signal.
@@ -87,6 +89,13 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     let _ = producer.join();
     if until_drained && !signalled && !pipeline.failure.is_set() {
         process.drain()?;
+    } else if let Ok(ends) = EndOffsets::now(&pipeline) {
+        // What the producer wrote last is milliseconds old. A backlog is left to the next run.
+        let patience = Instant::now() + LAST_RECORDS;
+        while !process.has_read(&ends) && !pipeline.failure.is_set() && Instant::now() < patience {
+            process.tick()?;
+            std::thread::sleep(TICK);
+        }
     }
     process.stop()?;
     merge.finish()?;
