@@ -87,7 +87,9 @@ pub(crate) fn up(config: Config, source: Source, until_drained: bool) -> Result<
     }
     let signalled = stop.swap(true, Ordering::AcqRel);
     let _ = producer.join();
-    if until_drained && !signalled && !pipeline.failure.is_set() {
+    if pipeline.failure.is_set() {
+        // The log may be what failed: it is asked nothing more.
+    } else if until_drained && !signalled {
         process.drain()?;
     } else if let Ok(ends) = EndOffsets::now(&pipeline) {
         // What the producer wrote last is milliseconds old. A backlog is left to the next run.
