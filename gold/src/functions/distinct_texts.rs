@@ -229,13 +229,20 @@ impl Seen {
         self.pending.len() >= PENDING_MIN && self.pending.len() == self.pending.capacity()
     }
 
-    /// A bitmap takes numbers in order, and many at once, far sooner than one by one; the larger it is, the more.
-    fn settle(&mut self) -> Result<()> {
+    /// Takes settled numbers of others. Gives how many of them are new.
+    fn absorb(&mut self, more: RoaringBitmap) -> u64 {
+        let before = self.settled.len();
+        self.settled |= more;
+        self.settled.len() - before
+    }
+
+    /// A bitmap takes numbers in order, and many at once, far sooner than one by one; the larger it is, the more. Gives how many
+    /// were new to it.
+    fn settle(&mut self) -> Result<u64> {
         self.pending.sort_unstable();
         self.pending.dedup();
         let more = RoaringBitmap::from_sorted_iter(self.pending.drain(..));
-        self.settled |= more.map_err(|e| internal_datafusion_err!("numbers out of order: {e}"))?;
-        Ok(())
+        Ok(self.absorb(more.map_err(|e| internal_datafusion_err!("numbers out of order: {e}"))?))
     }
 
     fn into_settled(mut self) -> Result<RoaringBitmap> {
@@ -269,11 +276,9 @@ impl DistinctCounts {
         let seen = &mut self.seen[group];
         self.pending += 1;
         if seen.add(number) {
-            let before = seen.settled.len();
             self.pending -= seen.pending.len();
-            seen.settle()?;
+            self.settled += seen.settle()?;
             seen.pending.reserve_exact(seen.settled.len() as usize / SETTLED_BY_PENDING);
-            self.settled += seen.settled.len() - before;
         }
         Ok(())
     }
@@ -314,10 +319,7 @@ impl GroupsAccumulator for DistinctCounts {
         self.enlarge(total_num_groups);
         let states = values[0].as_binary::<i64>();
         for (group, state) in group_indices.iter().zip(states.iter().flatten()) {
-            let settled = &mut self.seen[*group].settled;
-            let before = settled.len();
-            *settled |= RoaringBitmap::deserialize_from(state)?;
-            self.settled += settled.len() - before;
+            self.settled += self.seen[*group].absorb(RoaringBitmap::deserialize_from(state)?);
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ customers AS (
     c.customer_id,
     c.revenue AS historic,
     c.orders,
-    to_char(date_trunc('month', c.first_order), '%Y-%m') AS first_month,
+    to_char(c.first_order, '%Y-%m') AS first_month,
     CAST(
       12 * (date_part('year', e.last_order) - date_part('year', c.first_order))
       + date_part('month', e.last_order) - date_part('month', c.first_order) + 1
