@@ -217,9 +217,12 @@ fn whoever_dies_while_looking_after_the_tables_leaves_them_as_they_were_or_done(
         shop.run(&["lake", "compact", table]);
         assert_eq!(sums(&shop), before);
     }
-    let of_silver =
-        "SELECT customer_id FROM silver.events WHERE customer_id IS NOT NULL GROUP BY 1 ORDER BY count(*) DESC";
-    let person = shop.query(&format!("{of_silver} LIMIT 1"))[0].clone();
+    // Of those that all tables know: what the second and third run sold came too late for a session.
+    let person = shop.query(
+        "SELECT customer_id FROM silver.events WHERE customer_id IN (SELECT customer_id FROM live.sessions)
+         GROUP BY 1 ORDER BY count(*) DESC LIMIT 1",
+    )[0]
+    .clone();
     for table in ["bronze.events", "silver.events", "live.sessions"] {
         for step in ["before erasure", "after erasure"] {
             let args = ["lake", "forget", "--customer", &person, "--reference", "T-1"];
