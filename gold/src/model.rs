@@ -240,6 +240,6 @@ mod tests {
         assert!(parse(until).unwrap_err().contains("the key is missing"));
         assert!(parse("-- title: T\nSELEC 1").is_err());
         assert!(parse("-- title: T\nDROP TABLE gold.x").unwrap_err().contains("one question"));
-        assert!(parse("-- title: T\nSELECT * FROM order_lines").unwrap_err().contains("views are orders"));
+        assert!(parse("-- title: T\nSELECT * FROM order_items").unwrap_err().contains("views are order_lines, orders"));
     }
 }
