@@ -18,6 +18,7 @@ use std::{
 
 const SIZES: [usize; 5] = [1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20];
 const ROUNDS: usize = 5;
+const TABLE: &str = "silver.events";
 
 fn main() {
     let events: u64 = match env::var("SLUICE_BENCH_EVENTS") {
@@ -54,9 +55,9 @@ fn main() {
         for bloom in [false, true] {
             let config = LakeConfig { row_group_rows: rows, ..config.clone() };
             let properties = if bloom {
-                writer_properties(&config)
+                writer_properties(&config, TABLE)
             } else {
-                writer_properties(&config)
+                writer_properties(&config, TABLE)
                     .into_builder()
                     .set_column_bloom_filter_enabled("customer_id".into(), false)
                     .build()

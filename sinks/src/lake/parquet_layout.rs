@@ -7,18 +7,21 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
-/// Ids do not repeat and times seldom do: a dictionary of them is work for nothing.
-const WITHOUT_DICTIONARY: [&str; 7] =
-    ["event_id", "_offset", "event_time", "_log_time", "order_id", "order_time", "last_line_time"];
-/// They grow by small steps.
-const GROWING: [&str; 5] = ["_offset", "event_time", "_log_time", "order_time", "last_line_time"];
+/// Ids of events and sums of money seldom repeat: a dictionary of them is work for nothing.
+const WITHOUT_DICTIONARY: [&str; 3] = ["event_id", "order_id", "amount"];
+/// They grow by small steps, or are the same in many rows.
+const GROWING: [&str; 7] =
+    ["_offset", "event_time", "_log_time", "order_time", "last_line_time", "order_date", "lines"];
+/// In a table that has a row or a few for each of them, they do not repeat, and begin alike; among events they do repeat.
+const KEYS: [&str; 2] = ["order_id", "customer_id"];
+const OF_EVENTS: &str = ".events";
 /// What queries ask for one value of, and statistics of a file's range cannot exclude.
 const WITH_BLOOM_FILTER: [&str; 1] = ["customer_id"];
 
-/// Compression, encodings, statistics and Bloom filters. Events lie in the order of their arrival, which is nearly that of
+/// Compression, encodings, statistics and Bloom filters of a table, by its name in SQL. Events lie in the order of their arrival, which is nearly that of
 /// their time: the statistics of files and row groups are what finds a span of time, the Bloom filters what finds a
 /// customer.
-pub fn writer_properties(config: &LakeConfig) -> WriterProperties {
+pub fn writer_properties(config: &LakeConfig, table: &str) -> WriterProperties {
     let level = ZstdLevel::try_new(config.zstd_level).unwrap_or_default();
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
@@ -28,8 +31,12 @@ pub fn writer_properties(config: &LakeConfig) -> WriterProperties {
     for column in WITHOUT_DICTIONARY {
         properties = properties.set_column_dictionary_enabled(ColumnPath::from(column), false);
     }
-    for column in GROWING {
-        properties = properties.set_column_encoding(ColumnPath::from(column), Encoding::DELTA_BINARY_PACKED);
+    let keys: &[&str] = if table.ends_with(OF_EVENTS) { &[] } else { &KEYS };
+    for (columns, encoding) in [(&GROWING[..], Encoding::DELTA_BINARY_PACKED), (keys, Encoding::DELTA_BYTE_ARRAY)] {
+        for column in columns.iter().map(|column| ColumnPath::from(*column)) {
+            properties = properties.set_column_dictionary_enabled(column.clone(), false);
+            properties = properties.set_column_encoding(column, encoding);
+        }
     }
     for column in WITH_BLOOM_FILTER {
         properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(column), true);

@@ -57,7 +57,7 @@ impl Lake {
                 .with_session_state(Arc::new(state))
                 .with_save_mode(SaveMode::Overwrite)
                 .with_partition_columns(what.partition)
-                .with_writer_properties(writer_properties(&self.config))
+                .with_writer_properties(writer_properties(&self.config, what.name))
                 .with_commit_properties(CommitProperties::default().with_cleanup_expired_logs(Some(false)));
             let write = match (what.partition, what.dates) {
                 (Some(column), Some(dates)) => write.with_replace_where(on_dates(column, dates)),

@@ -134,7 +134,7 @@ impl KeptTable {
         let config = WriterConfig::new(
             columns.clone(),
             Vec::new(),
-            Some(writer_properties(&self.config)),
+            Some(writer_properties(&self.config, &self.name)),
             None,
             Some(BATCH_ROWS),
             DataSkippingNumIndexedCols::NumColumns(32),
