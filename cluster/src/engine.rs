@@ -74,7 +74,7 @@ impl Engine for ClusterEngine {
         })
     }
 
-    fn take_on(&mut self, name: &str, table: &DeltaTable) -> Result<()> {
+    fn take_on(&self, name: &str, table: &DeltaTable) -> Result<()> {
         self.runtime.block_on(register(&self.context, name, table, self.dated.get(name)))
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct GoldConfig {
     pub engine: String,
     pub schedule: Schedule,
+    pub models_at_once: usize,
+    pub memory_bytes_max: usize,
     pub tries: u32,
     #[serde(with = "humantime_serde")]
     pub pause: Duration,

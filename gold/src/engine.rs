@@ -3,8 +3,8 @@
 use datafusion::{dataframe::DataFrame, error::DataFusionError};
 use sluice_sinks::lake::DeltaTable;
 
-/// Runs questions over the lake's tables and the views. Blocks: not for threads of a runtime.
-pub trait Engine {
+/// Runs questions over the lake's tables and the views, several at a time. Blocks: not for threads of a runtime.
+pub trait Engine: Send + Sync {
     /// The rows of a question.
     ///
     /// # Errors
@@ -15,5 +15,5 @@ pub trait Engine {
     ///
     /// # Errors
     /// When the table cannot be read.
-    fn take_on(&mut self, name: &str, table: &DeltaTable) -> Result<(), DataFusionError>;
+    fn take_on(&self, name: &str, table: &DeltaTable) -> Result<(), DataFusionError>;
 }

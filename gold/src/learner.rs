@@ -36,7 +36,7 @@ pub struct Learned {
 pub struct LearnError(pub String);
 
 /// Makes rows of what it learns. The same rows and cards give the same.
-pub trait Learner {
+pub trait Learner: Send + Sync {
     /// Learns from the rows of a model's SQL; `before` has the newest card of each source.
     ///
     /// # Errors

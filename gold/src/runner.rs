@@ -1,5 +1,4 @@
-//! Runs models, one after the other: each replaces its table, or those parts of it that a change of its inputs asks for, or
-//! leaves it as it is.
+//! Runs a model: it replaces its table, or those parts of it that a change of its inputs asks for, or leaves it as it is.
 
 use crate::{
     CARDS, Card, Engine, GoldConfig, GoldModel, LearnError, Learners, Lease, ModelError, Outcome, Partition, Run,
@@ -20,12 +19,12 @@ use datafusion::{
     prelude::{Expr, SessionContext, cast, ident, lit},
 };
 use sluice_sinks::lake::{
-    Bucket, Day, DeltaTable, Lake, LakeError, Replaced, SCHEMAS, TableSpec, is_transient, register,
+    Bucket, Day, DeltaTable, Lake, LakeError, Replaced, SCHEMAS, TableSpec, is_out_of_memory, is_transient, register,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -45,6 +44,11 @@ pub enum RunError {
     /// Nothing can be learnt from its rows.
     #[error("{0}")]
     Learn(#[from] LearnError),
+    /// It wants more memory than runs may have.
+    #[error(
+        "{0}; gold.memory_bytes_max says how much there is, for as many tables at a time as gold.models_at_once says"
+    )]
+    Memory(Box<Self>),
     /// The model before it failed.
     #[error("it reads gold.{0}, which failed")]
     Upstream(String),
@@ -89,10 +93,31 @@ struct Made {
     parts: Option<i64>,
 }
 
-/// Runs models in a session.
+/// What runs leave to those after them.
+#[derive(Default)]
+struct Seen {
+    /// The lake's tables as they are now.
+    tables: BTreeMap<String, DeltaTable>,
+    failed: BTreeSet<String>,
+    waiting: BTreeSet<String>,
+}
+
+impl Seen {
+    /// The versions of what a model reads; a table that is not there is left out.
+    fn inputs(&self, model: &GoldModel) -> BTreeMap<String, i64> {
+        let version = |name: &String| Some((name.clone(), self.version(name)?));
+        model.reads.iter().filter_map(version).collect()
+    }
+
+    fn version(&self, table: &str) -> Option<i64> {
+        Some(self.tables.get(table)?.version()? as i64)
+    }
+}
+
+/// Runs models in a session, from several threads when they do not read each other's tables.
 pub struct Runner {
     lake: Lake,
-    session: LakeSession,
+    context: SessionContext,
     /// What runs the SQL of whole tables; none: the session.
     engine: Option<Box<dyn Engine>>,
     runtime: tokio::runtime::Handle,
@@ -106,8 +131,9 @@ pub struct Runner {
     run_id: String,
     /// Milliseconds since 1970.
     clock: fn() -> i64,
-    failed: BTreeSet<String>,
-    waiting: BTreeSet<String>,
+    seen: Mutex<Seen>,
+    /// Held while cards are written: who learns at the same time waits.
+    cards: Mutex<()>,
 }
 
 impl Runner {
@@ -125,9 +151,10 @@ impl Runner {
         clock: fn() -> i64,
     ) -> Result<Self, RunError> {
         let history = runtime.block_on(RunHistory::read(&session.context))?;
+        let seen = Seen { tables: session.tables, ..Seen::default() };
         Ok(Self {
             lake,
-            session,
+            context: session.context,
             engine: None,
             runtime,
             history,
@@ -137,8 +164,8 @@ impl Runner {
             units: BTreeMap::new(),
             run_id: clock().to_string(),
             clock,
-            failed: BTreeSet::new(),
-            waiting: BTreeSet::new(),
+            seen: Mutex::new(seen),
+            cards: Mutex::new(()),
         })
     }
 
@@ -153,49 +180,51 @@ impl Runner {
         Self { engine: Some(engine), ..self }
     }
 
-    /// The versions of what a model reads; a table that is not there is left out.
-    fn inputs(&self, model: &GoldModel) -> BTreeMap<String, i64> {
-        let version = |name: &String| Some((name.clone(), self.version(name)?));
-        model.reads.iter().filter_map(version).collect()
-    }
-
-    fn version(&self, table: &str) -> Option<i64> {
-        Some(self.session.tables.get(table)?.version()? as i64)
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The table that has to be there before the model can be run: one that it names, or that of a model that waits itself.
-    pub fn waits_for(&mut self, model: &GoldModel) -> Option<String> {
-        let missing = model.names.iter().find(|name| !self.session.tables.contains_key(*name)).cloned();
-        let waiting = || model.needs().find(|need| self.waiting.contains(*need)).map(|need| format!("gold.{need}"));
+    pub fn waits_for(&self, model: &GoldModel) -> Option<String> {
+        let mut seen = self.seen();
+        let missing = model.names.iter().find(|name| !seen.tables.contains_key(*name)).cloned();
+        let waiting = || model.needs().find(|need| seen.waiting.contains(*need)).map(|need| format!("gold.{need}"));
         let missing = missing.or_else(waiting)?;
-        self.waiting.insert(model.name.clone());
+        seen.waiting.insert(model.name.clone());
         Some(missing)
     }
 
     /// Whether the model's table is what a run would make of it.
     pub fn is_current(&self, model: &GoldModel) -> bool {
-        let last = self.history.made_of(&model.name, &model.fingerprint);
+        let (last, seen) = (self.history.made_of(&model.name, &model.fingerprint), self.seen());
         last.is_some_and(|last| {
             // Another version may still have the same rows: then a run finds nothing to do.
-            last.version.is_some() && last.version == self.version(&model.table()) && last.inputs == self.inputs(model)
+            last.version.is_some() && last.version == seen.version(&model.table()) && last.inputs == seen.inputs(model)
         })
     }
 
-    /// Makes of a model's table anew what has to be, or all of it when `full`, and notes how that went.
+    /// Makes of a model's table anew what has to be, or all of it when `full`, and notes how that went. What it reads has been
+    /// run before.
     ///
     /// # Errors
     /// When the note itself cannot be written. A model that fails is a note, not an error.
-    pub fn run(&mut self, model: &GoldModel, full: bool) -> Result<Run, RunError> {
-        let (started_at, inputs) = ((self.clock)(), self.inputs(model));
-        let made = match model.needs().find(|need| self.failed.contains(*need)) {
+    pub fn run(&self, model: &GoldModel, full: bool) -> Result<Run, RunError> {
+        let started_at = (self.clock)();
+        let (inputs, failed) = {
+            let seen = self.seen();
+            let failed = model.needs().find(|need| seen.failed.contains(*need));
+            (seen.inputs(model), failed)
+        };
+        let made = match failed {
             Some(need) => Err(RunError::Upstream(need.to_owned())),
             None => self.tried(&model.name, || self.make(model, full)).and_then(|made| self.take_on(model, made)),
         };
         let (rows, parts, error) = match made {
             Ok(made) => (Some(made.rows), made.parts, None),
+            Err(error) if is_out_of_memory(&error) => (None, None, Some(RunError::Memory(Box::new(error)).to_string())),
             Err(error) => (None, None, Some(error.to_string())),
         };
-        let version = rows.and_then(|_| self.version(&model.table()));
+        let version = rows.and_then(|_| self.seen().version(&model.table()));
         self.note(Run {
             run_id: self.run_id.clone(),
             model: model.name.clone(),
@@ -215,7 +244,7 @@ impl Runner {
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn refuse(&mut self, name: &str, why: &ModelError) -> Result<Run, RunError> {
+    pub fn refuse(&self, name: &str, why: &ModelError) -> Result<Run, RunError> {
         let now = (self.clock)();
         self.note(Run {
             run_id: self.run_id.clone(),
@@ -232,9 +261,9 @@ impl Runner {
         })
     }
 
-    fn note(&mut self, run: Run) -> Result<Run, RunError> {
+    fn note(&self, run: Run) -> Result<Run, RunError> {
         if run.outcome == Outcome::Failed {
-            self.failed.insert(run.model.clone());
+            self.seen().failed.insert(run.model.clone());
         }
         let row = run.row().map_err(|e| DataFusionError::ArrowError(Box::new(e), None))?;
         self.tried(&run.model, || Ok(self.lease.note(&row)?))?;
@@ -267,9 +296,10 @@ impl Runner {
     }
 
     fn make_changed(&self, model: &GoldModel) -> Result<Made, RunError> {
-        let inputs = Inputs { context: &self.session.context, tables: &self.session.tables, units: &self.units };
+        let tables = self.seen().tables.clone();
+        let inputs = Inputs { context: &self.context, tables: &tables, units: &self.units };
         let last = self.history.made_of(&model.name, &model.fingerprint);
-        let Some(last) = last.filter(|_| self.session.tables.contains_key(&model.table())) else {
+        let Some(last) = last.filter(|_| tables.contains_key(&model.table())) else {
             return self.replace(model, None);
         };
         let parts = match (self.runtime.block_on(inputs.scope(model, last))?, &model.header.partition) {
@@ -290,7 +320,7 @@ impl Runner {
             None => {
                 let mut frame = match &self.engine {
                     Some(engine) => engine.ask(&model.sql)?,
-                    None => self.runtime.block_on(self.session.context.sql(&model.sql))?,
+                    None => self.runtime.block_on(self.context.sql(&model.sql))?,
                 };
                 if let Some(learner) = &model.header.learn {
                     frame = self.learn(model, learner, frame)?;
@@ -328,19 +358,20 @@ impl Runner {
         let cards: Vec<&Card> = learned.cards.iter().filter(is_new).collect();
         if !cards.is_empty() {
             let rows = card_rows(&model.name, &cards, (self.clock)()).map_err(DataFusionError::from)?;
+            let _writing = self.cards.lock().unwrap_or_else(PoisonError::into_inner);
             let mut table = self.lake.table(cards_table())?;
             table.write(&rows)?;
             table.commit()?;
         }
-        Ok(self.session.context.read_batch(learned.rows)?)
+        Ok(self.context.read_batch(learned.rows)?)
     }
 
     /// What was learnt last, by source.
     async fn cards_before(&self, model: &str) -> Result<BTreeMap<String, String>, DataFusionError> {
         let mut cards = BTreeMap::new();
         let table = format!("gold.{CARDS}");
-        if self.session.tables.contains_key(&table) {
-            let newest = self.session.context.sql(&newest_cards(&table)).await?;
+        if self.context.table_exist(&*table)? {
+            let newest = self.context.sql(&newest_cards(&table)).await?;
             let mine = newest.filter(ident("model").eq(lit(model)))?.select_columns(&["source", "card"])?;
             for batch in mine.collect().await? {
                 let texts = |at: usize| cast_array(batch.column(at), &DataType::Utf8);
@@ -354,15 +385,15 @@ impl Runner {
     }
 
     /// Lets the models after it read the table as it is now.
-    fn take_on(&mut self, model: &GoldModel, mut made: Made) -> Result<Made, RunError> {
+    fn take_on(&self, model: &GoldModel, mut made: Made) -> Result<Made, RunError> {
         if let Some(table) = made.table.take() {
             let name = model.table();
-            self.session.context.deregister_table(&*name)?;
-            self.runtime.block_on(register(&self.session.context, &name, &table))?;
-            if let Some(engine) = &mut self.engine {
+            self.context.deregister_table(&*name)?;
+            self.runtime.block_on(register(&self.context, &name, &table))?;
+            if let Some(engine) = &self.engine {
                 engine.take_on(&name, &table)?;
             }
-            self.session.tables.insert(name, table);
+            self.seen().tables.insert(name, table);
         }
         Ok(made)
     }

@@ -112,6 +112,8 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
     let config = GoldConfig {
         engine: "local".to_owned(),
         schedule: String::new().try_into().unwrap(),
+        models_at_once: 1,
+        memory_bytes_max: 0,
         tries: 1,
         pause: Duration::ZERO,
         lease: Duration::from_secs(60),
@@ -119,7 +121,7 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
     let lease = Lease::take(lake.table(runs_table()).unwrap(), config.lease, clock).unwrap().expect("nobody has it");
     let session = session(lake, runtime);
     let runner = Runner::new(lake.clone(), session, runtime.handle().clone(), lease, config, clock).unwrap();
-    let mut runner = runner.knowing(models, Learners::new());
+    let runner = runner.knowing(models, Learners::new());
     let mut runs = Vec::new();
     for model in models {
         if !runner.is_current(model) {

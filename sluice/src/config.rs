@@ -316,6 +316,8 @@ impl Config {
             ("process.groups_max", self.process.groups_max),
             ("process.state_bytes_max", self.process.state_bytes_max),
             ("time.dedup_ids_max", self.time.dedup_ids_max),
+            ("gold.models_at_once", self.gold.models_at_once),
+            ("gold.memory_bytes_max", self.gold.memory_bytes_max),
         ];
         for (key, value) in positive {
             if value == 0 {

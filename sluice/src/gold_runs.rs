@@ -10,11 +10,13 @@ use crate::{
     query,
 };
 use anyhow::{Context, Result};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use include_dir::{Dir, include_dir};
-use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, runs_table};
+use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, in_turn, runs_table};
 use sluice_sinks::{Metric, Metrics, lake::Lake};
 use std::{
     collections::BTreeMap,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -72,6 +74,18 @@ pub(crate) struct Made {
     pub stopped: bool,
 }
 
+/// What was done about a model.
+enum Step {
+    /// It was run.
+    Ran(Run),
+    /// Nothing: its table is what a run would make of it.
+    Current,
+    /// Nothing: what it reads is not there yet.
+    Waiting,
+    /// Nothing: a signal came before.
+    Stopped,
+}
+
 /// What runs need.
 pub(crate) struct GoldRuns {
     config: Arc<Config>,
@@ -85,7 +99,7 @@ impl GoldRuns {
     }
 
     /// Makes the tables of these models (none: all) and of those that they read, where inputs or text have changed, or all of
-    /// them; `tell` hears of each. None when another process is at it. Ends between two models when `stop` is set.
+    /// them; `tell` hears of each. None when another process is at it. When `stop` is set, ends those that it has begun.
     ///
     /// # Errors
     /// When the lake cannot be read, or the history not be written. A model that fails is no error.
@@ -104,16 +118,18 @@ impl GoldRuns {
         let runs = lake.table(runs_table())?;
         let Some(lease) = Lease::take(runs, settings.lease, now_millis)? else { return Ok(None) };
         // After the lease was taken: what another run has made is seen.
-        let session = query::lake_session(&self.config, &self.runtime)?;
+        let memory = RuntimeEnvBuilder::new().with_memory_limit(settings.memory_bytes_max, 1.0).build_arc()?;
+        let session = query::lake_session(&self.config, memory, &self.runtime)?;
         let engine = match settings.engine.as_str() {
             LOCAL => None,
             url => Some(cluster_role::connect(url, &self.config, &session, sound, &self.runtime)?),
         };
         let runner = Runner::new(lake.clone(), session, self.runtime.clone(), lease, settings.clone(), now_millis)?;
-        let mut runner = runner.knowing(sound, learners());
-        if let Some(engine) = engine {
-            runner = runner.on(engine);
-        }
+        let runner = runner.knowing(sound, learners());
+        let runner = match engine {
+            Some(engine) => runner.on(engine),
+            None => runner,
+        };
         let mut made = Made::default();
         let models = graph.needed(names);
         let is_asked_for = |name: &String| {
@@ -130,23 +146,35 @@ impl GoldRuns {
         for (name, why) in graph.faults().iter().filter(|(name, _)| is_asked_for(name)) {
             ended(&mut made, &runner.refuse(name, why).context("note the run")?);
         }
-        for model in models {
+        let work = |model| {
             if stop.load(Ordering::Acquire) {
-                made.stopped = true;
-                break;
+                return Ok(Step::Stopped);
             }
             if let Some(table) = runner.waits_for(model) {
                 tracing::debug!(model = model.name, table, "waits for a table that is not there yet");
-                made.waiting += 1;
-                continue;
+                return Ok(Step::Waiting);
             }
-            if !full && runner.is_current(model) {
-                made.current += 1;
-                // It may have been made by somebody else since it failed here.
-                self.metrics.set(Metric::GoldFailing, &[&model.name], 0.0);
-                continue;
+            match !full && runner.is_current(model) {
+                true => Ok(Step::Current),
+                false => runner.run(model, full).map(Step::Ran),
             }
-            ended(&mut made, &runner.run(model, full).context("note the run")?);
+        };
+        let flow = in_turn(&models, settings.models_at_once, work, |model, step| {
+            match step {
+                Ok(Step::Ran(run)) => ended(&mut made, &run),
+                Ok(Step::Waiting) => made.waiting += 1,
+                Ok(Step::Current) => {
+                    made.current += 1;
+                    // It may have been made by somebody else since it failed here.
+                    self.metrics.set(Metric::GoldFailing, &[&model.name], 0.0);
+                }
+                Ok(Step::Stopped) => made.stopped = true,
+                Err(error) => return ControlFlow::Break(error),
+            }
+            ControlFlow::Continue(())
+        });
+        if let ControlFlow::Break(error) = flow {
+            return Err(error).context("note the run");
         }
         if !made.stopped {
             made.published = self.publish(&lake, &all, false, stop)?;

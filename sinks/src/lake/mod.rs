@@ -1,5 +1,6 @@
 //! The lake: Delta tables in three buckets, with the offsets they cover inside their commits.
 
+mod causes;
 mod changes;
 mod checkpoints;
 mod config;
@@ -14,9 +15,9 @@ mod table;
 mod table_schema;
 #[cfg(test)]
 mod tests;
-mod transient;
 mod upsert;
 
+pub use causes::{is_out_of_memory, is_transient};
 pub use changes::{Changes, Day, date_column};
 pub use checkpoints::{CheckpointStore, CheckpointStoreError, StoredCheckpoint};
 pub use config::{LakeConfig, MaintainConfig, Retention, S3Config};
@@ -31,7 +32,6 @@ pub use read::{read_rows, register};
 pub use replace::{Replaced, on_dates};
 pub use sources::SourceFile;
 pub use table::{CommitStats, DatePartition, LakeError, LakeTable, TableSpec};
-pub use transient::is_transient;
 pub use upsert::{Again, Staging, Upserted};
 
 pub use deltalake::DeltaTable;

@@ -277,6 +277,19 @@ fn a_table_is_a_file_and_one_that_fails_fails_alone() {
 }
 
 #[test]
+fn what_wants_more_memory_than_there_is_says_which_setting_bounds_it() {
+    let mut sluice = Sluice::with(&["simulate.events=20000", "gold.memory_bytes_max=5000"]);
+    sluice.run(&["up", "--speed", "0", "--until-drained"]);
+    let output = sluice.output(&["gold", "run", "fact_orders"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("gold.fact_orders") && told.contains("gold.memory_bytes_max"), "{told}");
+    // The same rows, with enough.
+    sluice.set("gold.memory_bytes_max=100000000");
+    sluice.run(&["gold", "run", "fact_orders"]);
+}
+
+#[test]
 fn runs_of_two_processes_follow_each_other() {
     let sluice = Sluice::new();
     let orders = sluice.path("achats.csv");
