@@ -4,20 +4,14 @@
 //! it is in. Here a text gets a number the first time that it is seen, the same in all threads of the question, and a group keeps a
 //! compressed bitmap of numbers (Chambi et al., Better bitmap performance with Roaring bitmaps, 2016).
 
+use super::text_numbers::{NO_TEXT, TextNumbers};
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryBuilder, UInt32Array},
-    compute::{cast, take},
+    array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryBuilder},
+    compute::cast,
     datatypes::{DataType, Field, FieldRef},
 };
 use datafusion::{
-    common::{
-        DFSchema, Result, ScalarValue,
-        config::ConfigOptions,
-        exec_err,
-        hash_utils::{RandomState, create_hashes},
-        internal_datafusion_err,
-        tree_node::Transformed,
-    },
+    common::{DFSchema, Result, ScalarValue, config::ConfigOptions, internal_datafusion_err, tree_node::Transformed},
     logical_expr::{
         Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, Expr, ExprSchemable, GroupsAccumulator, Signature,
         Volatility,
@@ -27,31 +21,19 @@ use datafusion::{
         utils::format_state_name,
         when,
     },
-    physical_expr_common::{binary_map::OutputType, binary_view_map::ArrowBytesViewMap},
 };
 use roaring::RoaringBitmap;
 use std::{
     hash::{Hash, Hasher},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::Arc,
 };
 
-/// What is noted for a row without a text.
-const NO_TEXT: u32 = u32::MAX;
 /// Memory of a number in a bitmap, with its share of what belongs to the bitmap: where they are few and far between.
 const SETTLED_BYTES: usize = 12;
 /// At least so many numbers of a group go into its bitmap at once ...
 const PENDING_MIN: usize = 512;
 /// ... and one for so many that are in it already.
 const SETTLED_BY_PENDING: usize = 4;
-/// So many texts can have a number; what threads add beyond it before they see that it is enough has room.
-const TEXTS_MAX: u32 = u32::MAX - (1 << 24);
-/// More than the threads of a machine that ask at once.
-const SHELVES: usize = 32;
-/// Which bits of a text's hash say its shelf: not those by which a shelf is ordered, its lowest and its highest.
-const SHELF_SHIFT: u32 = 40;
 
 /// Puts [`DistinctTexts`] in the place of `count(DISTINCT text)`.
 #[derive(Debug)]
@@ -89,70 +71,12 @@ impl FunctionRewrite for DistinctTextsRewrite {
     }
 }
 
-/// The numbers of texts, in one question, in shelves by their hash: threads seldom wait for each other, and what is looked through
-/// at a time is small.
-#[derive(Debug)]
-struct Numbers {
-    hasher: RandomState,
-    shelves: [Mutex<ArrowBytesViewMap<u32>>; SHELVES],
-    next: AtomicU32,
-}
-
-impl Default for Numbers {
-    fn default() -> Self {
-        let shelves = std::array::from_fn(|_| Mutex::new(ArrowBytesViewMap::new(OutputType::Utf8View)));
-        Self { hasher: RandomState::default(), shelves, next: AtomicU32::new(0) }
-    }
-}
-
-impl Numbers {
-    /// The number of each text, and so many bytes more than before they take.
-    fn of(&self, texts: &ArrayRef) -> Result<(Vec<u32>, usize)> {
-        let mut hashes = vec![0; texts.len()];
-        create_hashes([texts], &self.hasher, &mut hashes)?;
-        // Rows by shelf, and where each shelf's rows begin.
-        let shelf = |hash: u64| (hash >> SHELF_SHIFT) as usize % SHELVES;
-        let mut starts = [0; SHELVES + 1];
-        hashes.iter().for_each(|hash| starts[shelf(*hash) + 1] += 1);
-        (0..SHELVES).for_each(|at| starts[at + 1] += starts[at]);
-        let (mut rows, mut ends) = (vec![0; texts.len()], starts);
-        for (row, hash) in hashes.iter().enumerate() {
-            let end = &mut ends[shelf(*hash)];
-            rows[*end] = row as u32;
-            *end += 1;
-        }
-        let rows = UInt32Array::from(rows);
-        let texts = take(texts, &rows, None)?;
-        let (mut numbers, mut bytes) = (vec![NO_TEXT; texts.len()], 0);
-        for (shelf, span) in self.shelves.iter().zip(starts.windows(2)) {
-            let (start, end) = (span[0], span[1]);
-            let mut rows = rows.values()[start..end].iter();
-            let number = |text: Option<&[u8]>| match text {
-                Some(_) => self.next.fetch_add(1, Ordering::Relaxed),
-                None => NO_TEXT,
-            };
-            let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
-            let before = shelf.size();
-            shelf.insert_if_new(&texts.slice(start, end - start), number, |number| {
-                if let Some(row) = rows.next() {
-                    numbers[*row as usize] = number;
-                }
-            });
-            bytes += shelf.size().saturating_sub(before);
-        }
-        match self.next.load(Ordering::Relaxed) {
-            next if next > TEXTS_MAX => exec_err!("more than {TEXTS_MAX} texts to count"),
-            _ => Ok((numbers, bytes)),
-        }
-    }
-}
-
 /// How many texts there are, without those that are the same. It is one place of one question: all of its threads share the
 /// numbers.
 #[derive(Debug)]
 struct DistinctTexts {
     signature: Signature,
-    numbers: Arc<Numbers>,
+    numbers: Arc<TextNumbers>,
 }
 
 impl DistinctTexts {
@@ -253,7 +177,7 @@ impl Seen {
 
 /// The texts of each group.
 struct DistinctCounts {
-    numbers: Arc<Numbers>,
+    numbers: Arc<TextNumbers>,
     seen: Vec<Seen>,
     /// So many are in all bitmaps together.
     settled: u64,
@@ -264,7 +188,7 @@ struct DistinctCounts {
 }
 
 impl DistinctCounts {
-    fn new(numbers: Arc<Numbers>) -> Self {
+    fn new(numbers: Arc<TextNumbers>) -> Self {
         Self { numbers, seen: Vec::new(), settled: 0, pending: 0, given_bytes: 0 }
     }
 
