@@ -5,7 +5,7 @@
 -- definition: cohort = calendar month of the first order; retention = customers of the cohort with an order in month cohort + period / size of the cohort; period 0 is 1.
 -- source: P. Fader, B. Hardie, Probability models for customer-base analysis, J. Interactive Marketing 23(1), 2009
 WITH active AS (
-  SELECT DISTINCT source, customer_id, date_trunc('month', order_time) AS month
+  SELECT DISTINCT source, customer_id, CAST(date_trunc('month', order_time) AS DATE) AS month
   FROM gold.fact_orders WHERE customer_id IS NOT NULL
 ),
 customers AS (

@@ -5,8 +5,7 @@
 -- definition: Every day from the first sale to the last, of all sources; weeks as in ISO 8601.
 -- source: ISO 8601-1:2019
 WITH span AS (
-  SELECT min(order_date) AS first_day, CAST(date_trunc('day', max(last_line_time)) AS DATE) AS last_day
-  FROM gold.fact_orders
+  SELECT CAST(min(first_order) AS DATE) AS first_day, CAST(max(last_order) AS DATE) AS last_day FROM gold.dim_sources
 ),
 days AS (
   SELECT unnest(generate_series(first_day, last_day, INTERVAL '1 day')) AS day FROM span WHERE first_day IS NOT NULL

@@ -7,9 +7,6 @@
 WITH pooled AS (
   SELECT source, CAST(sum(retained_next) AS DOUBLE) / nullif(sum(active), 0) AS retention FROM gold.kpi_retention GROUP BY source
 ),
-ends AS (
-  SELECT source, max(last_line_time) AS last_order FROM gold.fact_orders GROUP BY source
-),
 customers AS (
   SELECT
     c.source,
@@ -18,10 +15,10 @@ customers AS (
     c.orders,
     to_char(c.first_order, '%Y-%m') AS first_month,
     CAST(
-      12 * (date_part('year', e.last_order) - date_part('year', c.first_order))
-      + date_part('month', e.last_order) - date_part('month', c.first_order) + 1
+      12 * (date_part('year', s.last_order) - date_part('year', c.first_order))
+      + date_part('month', s.last_order) - date_part('month', c.first_order) + 1
     AS BIGINT) AS months_observed
-  FROM gold.dim_customers c JOIN ends e ON c.source = e.source
+  FROM gold.dim_customers c JOIN gold.dim_sources s ON c.source = s.source
   WHERE c.orders > 0
 )
 SELECT

@@ -5,7 +5,7 @@
 -- definition: active = customers with an order in the month; retained_next = those of them with one in the next month too; rate = retained_next / active. The last month has no next one.
 -- source: P. Farris, N. Bendle, P. Pfeifer, D. Reibstein, Marketing Metrics, 2nd ed. 2010
 WITH active AS (
-  SELECT DISTINCT source, customer_id, date_trunc('month', order_time) AS month
+  SELECT DISTINCT source, customer_id, CAST(date_trunc('month', order_time) AS DATE) AS month
   FROM gold.fact_orders WHERE customer_id IS NOT NULL
 ),
 customers AS (
@@ -15,7 +15,7 @@ seen AS (
   SELECT source, months, unnest(months) AS month FROM customers
 ),
 counted AS (
-  SELECT source, month, count(*) AS active, count(*) FILTER (WHERE array_has(months, month + INTERVAL '1 month')) AS retained_next
+  SELECT source, month, count(*) AS active, count(*) FILTER (WHERE array_has(months, CAST(month + INTERVAL '1 month' AS DATE))) AS retained_next
   FROM seen GROUP BY source, month
 ),
 placed AS (

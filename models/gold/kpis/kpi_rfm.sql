@@ -4,17 +4,14 @@
 -- unit: days, orders, money, scores 1 to 5
 -- definition: recency = days from the last order to the day after the source's last order; frequency = orders; monetary = revenue. Scores are NTILE(5), ties by customer_id; 5 is best.
 -- source: A. Hughes, Strategic Database Marketing, 1994; ISO/IEC 9075-2 (NTILE)
-WITH ends AS (
-  SELECT source, CAST(CAST(max(last_line_time) AS DATE) AS INT) + 1 AS reference_day FROM gold.fact_orders GROUP BY source
-),
-customers AS (
+WITH customers AS (
   SELECT
     c.source,
     c.customer_id,
-    CAST(e.reference_day - CAST(CAST(c.last_order AS DATE) AS INT) AS BIGINT) AS recency_days,
+    CAST(CAST(s.reference_day AS INT) - CAST(CAST(c.last_order AS DATE) AS INT) AS BIGINT) AS recency_days,
     c.orders AS frequency,
     c.revenue AS monetary
-  FROM gold.dim_customers c JOIN ends e ON c.source = e.source
+  FROM gold.dim_customers c JOIN gold.dim_sources s ON c.source = s.source
   WHERE c.orders > 0
 ),
 scored AS (

@@ -313,6 +313,18 @@ fn runs_of_two_processes_follow_each_other() {
 }
 
 #[test]
+fn the_history_of_many_runs_stays_a_few_files() {
+    let sluice = Sluice::with(&["lake.maintain.compact_files=4"]);
+    for _ in 0..6 {
+        sluice.run(&["gold", "run", "dim_rfm", "--full"]);
+    }
+    assert_eq!(sluice.number("SELECT count(*) FROM gold.runs"), 6);
+    let tables: Value = serde_json::from_slice(&sluice.run(&["lake", "show", "--json"]).stdout).unwrap();
+    let runs = tables.as_array().unwrap().iter().find(|table| table["table"] == "gold.runs").unwrap();
+    assert!(runs["files"].as_u64().unwrap() < 4, "{runs:#}");
+}
+
+#[test]
 fn the_schedule_makes_tables_and_the_api_tells_of_them() {
     let settings =
         ["serve.listen=127.0.0.1:0", "gold.schedule=*/5 * * * * *", "lake.roll_age=500ms", "simulate.rate=2000"];
@@ -336,7 +348,7 @@ fn the_schedule_makes_tables_and_the_api_tells_of_them() {
     assert_eq!(revenue.split_once('.').map(|(_, cents)| cents.len()), Some(4), "{revenue}");
     let runs = get("runs?model=kpi_overview");
     assert_eq!(runs["runs"][0]["outcome"], "done", "{runs:#}");
-    assert!(runs["runs"][0]["inputs"]["gold.fact_orders"].is_u64(), "{runs:#}");
+    assert!(runs["runs"][0]["inputs"]["gold.dim_sources"].is_u64(), "{runs:#}");
     let runs = get("runs?model=fact_orders");
     assert!(runs["runs"][0]["inputs"]["silver.events"].as_u64() > Some(0), "{runs:#}");
     let names = get("gold")["tables"].as_array().unwrap().len();
