@@ -14,6 +14,12 @@ use sluice_sinks::lake::Lake;
 use sluice_stream_processor::register_batch_functions;
 use std::{io::Write, sync::Arc};
 
+/// The smaller side of a join is kept once, for all threads, when it is not more: then the rows of the larger one, such as
+/// orders beside customers, need not be sorted by thread, and stay in their order.
+const JOIN_BYTES: usize = 64 << 20;
+/// The same of a side whose bytes are not known.
+const JOIN_ROWS: usize = 1 << 20;
+
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -37,7 +43,10 @@ pub(crate) fn lake_session(
     runtime: &tokio::runtime::Handle,
 ) -> Result<LakeSession> {
     let lake = Lake::new(config.lake.clone(), runtime.clone());
-    let settings = SessionConfig::new().with_information_schema(true);
+    let mut settings = SessionConfig::new().with_information_schema(true);
+    let joins = &mut settings.options_mut().optimizer;
+    (joins.hash_join_single_partition_threshold, joins.hash_join_single_partition_threshold_rows) =
+        (JOIN_BYTES, JOIN_ROWS);
     // `FROM 'file.parquet'` reads a file.
     let context = SessionContext::new_with_config_rt(settings, within).enable_url_table();
     register_batch_functions(&context);
