@@ -11,7 +11,7 @@ use crate::{
 use anyhow::Result;
 use sluice_sinks::{
     Metric, Metrics,
-    lake::{KeptTable, LakeConfig, LakeError, Rules, SIZE_CLASSES, TableShape, merge_for},
+    lake::{Compacted, KeptTable, LakeConfig, LakeError, Rules, SIZE_CLASSES, TableShape, merge_for},
 };
 use std::{
     collections::BTreeMap,
@@ -149,23 +149,15 @@ fn look_after(
     stop: &AtomicBool,
 ) -> Result<(), LakeError> {
     let name = table.name.clone();
-    let now = now_millis();
-    let retained = table.retain(now, false)?;
+    let retained = table.retain(now_millis(), false)?;
     if !retained.days.is_empty() {
         metrics.add(Metric::RowsRetired, &[&name], retained.rows);
         tracing::info!(table = name, days = retained.days.len(), rows = retained.rows, "dropped what is old enough");
     }
-    let rules = Rules::from(config);
-    let goes_on = || !stop.load(Ordering::Acquire);
-    for (day, shape) in table.days()? {
-        let Some(merge) = merge_for(&shape, &rules, now).filter(|_| goes_on()) else { continue };
-        let done = table.compact(&day, merge, goes_on)?;
-        metrics.add(Metric::FilesCompacted, &[&name], done.removed);
-        if done.removed > 0 {
-            tracing::info!(table = name, day, files = done.removed, into = done.added, "merged small files");
-        }
+    for (day, done) in merge_due(table, config, metrics, stop)? {
+        tracing::info!(table = name, day, files = done.removed, into = done.added, "merged small files");
     }
-    if !goes_on() {
+    if stop.load(Ordering::Acquire) {
         return Ok(());
     }
     if vacuums {
@@ -180,6 +172,38 @@ fn look_after(
     }
     show(&name, &shape, metrics);
     Ok(())
+}
+
+/// Merges small files of one table where there are enough of them, and says of which days.
+fn merge_due(
+    table: &mut KeptTable,
+    config: &LakeConfig,
+    metrics: &Metrics,
+    stop: &AtomicBool,
+) -> Result<Vec<(String, Compacted)>, LakeError> {
+    let (rules, goes_on) = (Rules::from(config), || !stop.load(Ordering::Acquire));
+    let mut merged = Vec::new();
+    for (day, shape) in table.days()? {
+        let Some(merge) = merge_for(&shape, &rules, now_millis()).filter(|_| goes_on()) else { continue };
+        let done = table.compact(&day, merge, goes_on)?;
+        metrics.add(Metric::FilesCompacted, &[&table.name], done.removed);
+        if done.removed > 0 {
+            merged.push((day, done));
+        }
+    }
+    Ok(merged)
+}
+
+/// Keeps a table of many small commits, which nobody looks after where no [`Caretaker`] is, quick to read.
+pub(crate) fn keep_short(
+    table: &mut KeptTable,
+    config: &LakeConfig,
+    metrics: &Metrics,
+    stop: &AtomicBool,
+) -> Result<(), LakeError> {
+    let merged = merge_due(table, config, metrics, stop)?;
+    tracing::debug!(table = table.name, days = merged.len(), "merged small files");
+    table.trim_log(LOG_TAIL_MAX, config.maintain.log_retention).map(drop)
 }
 
 fn show(table: &str, shape: &TableShape, metrics: &Metrics) {

@@ -2,6 +2,7 @@
 
 use crate::{
     Config, WrongUse,
+    caretaker::keep_short,
     cluster_role::{self, LOCAL},
     learning::learners,
     models::{ModelText, walk_texts},
@@ -13,7 +14,10 @@ use anyhow::{Context, Result};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use include_dir::{Dir, include_dir};
 use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, in_turn, runs_table};
-use sluice_sinks::{Metric, Metrics, lake::Lake};
+use sluice_sinks::{
+    Metric, Metrics,
+    lake::{Lake, LakeError},
+};
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
@@ -176,12 +180,23 @@ impl GoldRuns {
         if let ControlFlow::Break(error) = flow {
             return Err(error).context("note the run");
         }
+        if let Err(error) = self.keep_history_short(&lake, stop) {
+            tracing::warn!(%error, "the history of runs cannot be kept short now");
+        }
         if !made.stopped {
             made.published = self.publish(&lake, &all, false, stop)?;
         }
         // Held until here: one publishes at a time.
         drop(runner);
         Ok(Some(made))
+    }
+
+    /// Each run leaves a file for each model, and reads them all.
+    fn keep_history_short(&self, lake: &Lake, stop: &AtomicBool) -> Result<(), LakeError> {
+        match lake.kept_table(&runs_table().name)? {
+            Some(mut runs) => keep_short(&mut runs, &self.config.lake, &self.metrics, stop),
+            None => Ok(()),
+        }
     }
 
     /// Publishes what section `[publish]` chooses, where it is not there yet or, when `again`, anyhow.
