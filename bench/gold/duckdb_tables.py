@@ -22,6 +22,10 @@ def revenue_by(name, key, shown="{}"):
 
 
 TABLES = {
+    "dim_sources": """
+        SELECT 'files' AS source, min(order_time) AS first_order, max(order_time) AS last_order,
+               max(order_time)::DATE + 1 AS reference_day, count(*) AS orders, sum(amount) AS revenue
+        FROM orders""",
     "dim_dates": """
         SELECT day::DATE AS day, year(day)::INT AS year, quarter(day)::INT AS quarter, month(day)::INT AS month_of_year,
                strftime(day, '%Y-%m') AS month, strftime(day, '%G-W%V') AS week, isodow(day)::INT AS iso_weekday,

@@ -66,6 +66,13 @@ class Tables:
         by_key = grouped.agg(revenue=("amount", "sum"), orders=("amount", "size"), customers=("customer", "nunique"))
         return by_key.assign(aov=real(by_key["revenue"]) / by_key["orders"]).rename_axis(name).reset_index()
 
+    def dim_sources(self):
+        times = self.orders["order_time"]
+        reference_day = (times.max() + pd.Timedelta(days=1)).date()
+        return pd.DataFrame({
+            "first_order": [times.min()], "last_order": [times.max()], "reference_day": [reference_day],
+            "orders": [len(times)], "revenue": [self.orders["amount"].sum()]})
+
     def dim_dates(self):
         times = self.orders["order_time"]
         day = pd.Series(pd.date_range(times.min().floor("D"), times.max().floor("D")))

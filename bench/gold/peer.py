@@ -10,7 +10,7 @@ import sys
 import time
 
 # Each after those it reads.
-TABLES = ("dim_dates dim_products dim_rfm dim_customers fact_orders fact_revenue_hour fact_revenue_day fact_revenue_week "
+TABLES = ("dim_sources dim_dates dim_products dim_rfm dim_customers fact_orders fact_revenue_hour fact_revenue_day fact_revenue_week "
           "fact_revenue_month fact_revenue_hour_of_day fact_revenue_country kpi_products kpi_rfm kpi_retention kpi_growth "
           "kpi_clv kpi_customers kpi_overview analytics_cohorts analytics_concentration analytics_distribution "
           "analytics_seasonality").split()

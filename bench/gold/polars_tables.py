@@ -41,6 +41,11 @@ class Tables:
         by_key = self.orders.group_by(**key).agg(revenue=REVENUE, orders=ORDERS, customers=CUSTOMERS)
         return by_key.with_columns(aov=real("revenue") / pl.col("orders"))
 
+    def dim_sources(self):
+        return self.orders.select(
+            first_order=TIME.min(), last_order=TIME.max(), reference_day=TIME.max().dt.date() + pl.duration(days=1),
+            orders=ORDERS, revenue=REVENUE)
+
     def dim_dates(self):
         day, weekday = pl.col("day"), pl.col("day").dt.weekday().cast(pl.Int32)
         days = pl.date_ranges(TIME.min().dt.date(), TIME.max().dt.date()).explode(empty_as_null=False)

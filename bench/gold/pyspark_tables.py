@@ -63,6 +63,10 @@ class Tables:
         by_key = self.orders.groupBy(key.alias(name)).agg(REVENUE, ORDERS, CUSTOMERS)
         return by_key.withColumn("aov", over("revenue", "orders"))
 
+    def dim_sources(self):
+        sources = self.orders.agg(FIRST.alias("first_order"), LAST.alias("last_order"), ORDERS, REVENUE)
+        return sources.withColumn("reference_day", F.date_add(F.to_date("last_order"), 1))
+
     def dim_dates(self):
         day = F.col("day")
         weekday = F.weekday(day) + 1
