@@ -7,6 +7,7 @@
 
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use parquet::{arrow::ArrowWriter, file::properties::WriterProperties};
+use sluice_events::event_schema;
 use sluice_sinks::lake::{LakeConfig, writer_properties};
 use std::{
     env,
@@ -55,9 +56,9 @@ fn main() {
         for bloom in [false, true] {
             let config = LakeConfig { row_group_rows: rows, ..config.clone() };
             let properties = if bloom {
-                writer_properties(&config, TABLE)
+                writer_properties(&config, TABLE, &event_schema())
             } else {
-                writer_properties(&config, TABLE)
+                writer_properties(&config, TABLE, &event_schema())
                     .into_builder()
                     .set_column_bloom_filter_enabled("customer_id".into(), false)
                     .build()

@@ -49,6 +49,7 @@ impl Lake {
                 Ok(()) | Err(DeltaTableError::NotATable(_)) => {}
                 Err(error) => return Err(delta("read log")(error)),
             }
+            let properties = writer_properties(&self.config, what.name, rows.schema().as_arrow());
             let (state, plan) = rows.into_parts();
             let state = SessionStateBuilder::new_from_existing(state).with_query_planner(DeltaPlanner::new()).build();
             let write = table
@@ -57,7 +58,7 @@ impl Lake {
                 .with_session_state(Arc::new(state))
                 .with_save_mode(SaveMode::Overwrite)
                 .with_partition_columns(what.partition)
-                .with_writer_properties(writer_properties(&self.config, what.name))
+                .with_writer_properties(properties)
                 .with_commit_properties(CommitProperties::default().with_cleanup_expired_logs(Some(false)));
             let write = match (what.partition, what.dates) {
                 (Some(column), Some(dates)) => write.with_replace_where(on_dates(column, dates)),

@@ -487,7 +487,7 @@ fn writer_config(spec: &TableSpec, schema: &SchemaRef, config: &LakeConfig) -> W
     WriterConfig::new(
         schema.clone(),
         spec.partition.iter().map(|p| p.column.to_owned()).collect(),
-        Some(writer_properties(config, &spec.name)),
+        Some(writer_properties(config, &spec.name, schema)),
         NonZeroU64::new(config.roll_bytes),
         Some(1 << 16),
         DataSkippingNumIndexedCols::NumColumns(32),

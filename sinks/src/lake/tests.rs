@@ -20,7 +20,7 @@ struct Place {
     _dir: tempfile::TempDir,
 }
 
-fn shipped() -> LakeConfig {
+pub(super) fn shipped() -> LakeConfig {
     let mut settings: toml::Table = toml::from_str(include_str!("../../../sluice.toml")).unwrap();
     settings.remove("lake").unwrap().try_into().unwrap()
 }

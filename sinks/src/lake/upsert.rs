@@ -129,7 +129,7 @@ impl Lake {
                 .with_source_alias("source")
                 .with_target_alias("target")
                 .with_session_state(Arc::new(session.state()))
-                .with_writer_properties(writer_properties(&table.config, &table.name))
+                .with_writer_properties(writer_properties(&table.config, &table.name, &schema))
                 // On top of the version it read and no other: Delta takes a merge of files meanwhile for harmless.
                 .with_commit_properties(properties)
                 .when_matched_update(|update| {

@@ -134,7 +134,7 @@ impl KeptTable {
         let config = WriterConfig::new(
             columns.clone(),
             Vec::new(),
-            Some(writer_properties(&self.config, &self.name)),
+            Some(writer_properties(&self.config, &self.name, &columns)),
             None,
             Some(BATCH_ROWS),
             DataSkippingNumIndexedCols::NumColumns(32),
