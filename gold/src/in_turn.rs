@@ -30,11 +30,21 @@ pub fn in_turn<'a, T: Send, B>(
             while flow.is_continue() && running < at_once.max(1) {
                 let is_ready = |model: &&GoldModel| !model.needs().any(|need| open.contains(need));
                 let Some(model) = next.iter().position(is_ready).map(|at| next.remove(at)) else { break };
-                let (send, work) = (send.clone(), &work);
-                let run = move || drop(send.send((model, catch_unwind(AssertUnwindSafe(|| work(model))))));
+                let (tell, work) = (send.clone(), &work);
+                let run = move || drop(tell.send((model, catch_unwind(AssertUnwindSafe(|| work(model))))));
                 let begun = thread::Builder::new().name(model.name.clone()).stack_size(STACK_BYTES);
-                begun.spawn_scoped(scope, run).unwrap_or_else(|error| panic!("no thread for a model: {error}"));
-                running += 1;
+                match begun.spawn_scoped(scope, run) {
+                    Ok(_) => running += 1,
+                    // The machine has no thread left: when one of the others ends, or else in this one.
+                    Err(_) if running > 0 => {
+                        next.insert(0, model);
+                        break;
+                    }
+                    Err(_) => {
+                        running += 1;
+                        drop(send.send((model, Ok(work(model)))));
+                    }
+                }
             }
             if running == 0 {
                 return flow;

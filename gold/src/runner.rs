@@ -16,6 +16,7 @@ use datafusion::{
     catalog::MemorySchemaProvider,
     dataframe::DataFrame,
     error::DataFusionError,
+    execution::SessionStateBuilder,
     prelude::{Expr, SessionContext, cast, ident, lit},
 };
 use sluice_sinks::lake::{
@@ -44,11 +45,6 @@ pub enum RunError {
     /// Nothing can be learnt from its rows.
     #[error("{0}")]
     Learn(#[from] LearnError),
-    /// It wants more memory than runs may have.
-    #[error(
-        "{0}; gold.memory_bytes_max says how much there is, for as many tables at a time as gold.models_at_once says"
-    )]
-    Memory(Box<Self>),
     /// The model before it failed.
     #[error("it reads gold.{0}, which failed")]
     Upstream(String),
@@ -150,7 +146,10 @@ impl Runner {
         config: GoldConfig,
         clock: fn() -> i64,
     ) -> Result<Self, RunError> {
-        let history = runtime.block_on(RunHistory::read(&session.context))?;
+        // Without the bound on memory: what the runs need, theirs is.
+        let state = SessionStateBuilder::new_from_existing(session.context.state()).with_runtime_env(Arc::default());
+        let unbound = SessionContext::new_with_state(state.build());
+        let history = runtime.block_on(RunHistory::read(&unbound))?;
         let seen = Seen { tables: session.tables, ..Seen::default() };
         Ok(Self {
             lake,
@@ -221,8 +220,7 @@ impl Runner {
         };
         let (rows, parts, error) = match made {
             Ok(made) => (Some(made.rows), made.parts, None),
-            Err(error) if is_out_of_memory(&error) => (None, None, Some(RunError::Memory(Box::new(error)).to_string())),
-            Err(error) => (None, None, Some(error.to_string())),
+            Err(error) => (None, None, Some(self.told(&error))),
         };
         let version = rows.and_then(|_| self.seen().version(&model.table()));
         self.note(Run {
@@ -270,12 +268,24 @@ impl Runner {
         Ok(run)
     }
 
-    /// Tries again while the store fails.
+    /// What is noted of a failure.
+    fn told(&self, error: &RunError) -> String {
+        match self.engine.is_none() && is_out_of_memory(error) {
+            true => format!(
+                "{error}; gold.memory_bytes_max says how much there is, for as many tables at a time as gold.models_at_once says"
+            ),
+            false => error.to_string(),
+        }
+    }
+
+    /// Tries again while the store fails, or while models beside this one have the memory that it wants.
     fn tried<T>(&self, model: &str, attempt: impl Fn() -> Result<T, RunError>) -> Result<T, RunError> {
+        let is_worth_it =
+            |error: &RunError| is_transient(error) || (self.config.models_at_once > 1 && is_out_of_memory(error));
         let mut pause = self.config.pause;
         for _ in 1..self.config.tries {
             match attempt() {
-                Err(error) if is_transient(&error) => {
+                Err(error) if is_worth_it(&error) => {
                     tracing::warn!(model, %error, "trying again in {pause:?}");
                     std::thread::sleep(pause);
                     pause = (pause * LONGER).min(PAUSE_MAX);

@@ -1,7 +1,8 @@
 //! Runs over a lake in a folder: what is made by parts is what is made as a whole.
 
 use crate::{
-    GoldConfig, GoldModel, LakeSession, Learners, Lease, Run, Runner, register_functions, register_views, runs_table,
+    GoldConfig, GoldModel, LakeSession, Learners, Lease, Run, Runner, in_turn, register_functions, register_views,
+    runs_table,
 };
 use arrow::{array::RecordBatch, json::ReaderBuilder, util::pretty::pretty_format_batches};
 use datafusion::prelude::{SessionContext, col, lit};
@@ -10,6 +11,7 @@ use serde_json::json;
 use sluice_events::{EventTime, event_schema, time_text};
 use sluice_sinks::lake::{Bucket, DatePartition, Day, Lake, LakeConfig, Replaced, TableSpec, read_rows};
 use std::{
+    ops::ControlFlow,
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -112,7 +114,7 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
     let config = GoldConfig {
         engine: "local".to_owned(),
         schedule: String::new().try_into().unwrap(),
-        models_at_once: 1,
+        models_at_once: 2,
         memory_bytes_max: 0,
         tries: 1,
         pause: Duration::ZERO,
@@ -122,12 +124,13 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
     let session = session(lake, runtime);
     let runner = Runner::new(lake.clone(), session, runtime.handle().clone(), lease, config, clock).unwrap();
     let runner = runner.knowing(models, Learners::new());
-    let mut runs = Vec::new();
-    for model in models {
-        if !runner.is_current(model) {
-            runs.push(runner.run(model, false).unwrap());
-        }
-    }
+    let (models, mut runs): (Vec<&GoldModel>, _) = (models.iter().collect(), Vec::new());
+    let run = |model| (!runner.is_current(model)).then(|| runner.run(model, false).unwrap());
+    let flow = in_turn::<_, ()>(&models, 2, run, |_, run| {
+        runs.extend(run);
+        ControlFlow::Continue(())
+    });
+    assert!(flow.is_continue());
     runs
 }
 

@@ -165,7 +165,7 @@ fn make(config: Config, names: &[String], full: bool) -> Result<ExitCode> {
     let stop = roles::stop_signal(&runtime);
     let runs = GoldRuns::new(Arc::new(config), runtime.handle().clone(), Arc::new(Metrics::new()));
     let began = Instant::now();
-    let Some(made) = in_turn(&stop, || runs.run(names, full, &stop, print))? else {
+    let Some(made) = when_free(&stop, || runs.run(names, full, &stop, print))? else {
         return Ok(ExitCode::from(STOPPED));
     };
     let stopped = if made.stopped { "; stopped before the rest" } else { "" };
@@ -184,7 +184,7 @@ fn make(config: Config, names: &[String], full: bool) -> Result<ExitCode> {
 }
 
 /// What `attempt` gives once no other process makes tables; none when a signal came before.
-fn in_turn<T>(stop: &AtomicBool, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+fn when_free<T>(stop: &AtomicBool, mut attempt: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
     let mut told = false;
     while !stop.load(Ordering::Acquire) {
         if let Some(done) = attempt()? {
@@ -206,7 +206,7 @@ fn publish(config: Config) -> Result<ExitCode> {
     let runtime = roles::runtime()?;
     let stop = roles::stop_signal(&runtime);
     let runs = GoldRuns::new(Arc::new(config), runtime.handle().clone(), Arc::new(Metrics::new()));
-    let Some(told) = in_turn(&stop, || runs.publish_again(&stop))? else { return Ok(ExitCode::from(STOPPED)) };
+    let Some(told) = when_free(&stop, || runs.publish_again(&stop))? else { return Ok(ExitCode::from(STOPPED)) };
     say(told);
     Ok(if told.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
