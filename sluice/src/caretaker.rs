@@ -24,6 +24,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A table with so many times the small files that are merged is looked after by nobody.
+const FORGOTTEN: usize = 4;
 /// A checkpoint of a table's log is written when there are so many commits since the last one; Delta writes one with every
 /// hundredth.
 const LOG_TAIL_MAX: usize = 120;
@@ -194,15 +196,20 @@ fn merge_due(
     Ok(merged)
 }
 
-/// Keeps a table of many small commits, which nobody looks after where no [`Caretaker`] is, quick to read.
+/// Keeps a table of many small commits quick to read, which nobody looks after where no [`Caretaker`] is: where one is, it comes
+/// long before there are so many files.
 pub(crate) fn keep_short(
     table: &mut KeptTable,
     config: &LakeConfig,
     metrics: &Metrics,
     stop: &AtomicBool,
 ) -> Result<(), LakeError> {
+    if config.maintain.interval.is_zero() || table.shape()?.files() < FORGOTTEN * config.maintain.compact_files {
+        return Ok(());
+    }
     let merged = merge_due(table, config, metrics, stop)?;
     tracing::debug!(table = table.name, days = merged.len(), "merged small files");
+    table.vacuum(config.maintain.vacuum_after, false)?;
     table.trim_log(LOG_TAIL_MAX, config.maintain.log_retention).map(drop)
 }
 

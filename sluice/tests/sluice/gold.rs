@@ -314,7 +314,7 @@ fn runs_of_two_processes_follow_each_other() {
 
 #[test]
 fn the_history_of_many_runs_stays_a_few_files() {
-    let sluice = Sluice::with(&["lake.maintain.compact_files=4"]);
+    let sluice = Sluice::with(&["lake.maintain.compact_files=1"]);
     for _ in 0..6 {
         sluice.run(&["gold", "run", "dim_rfm", "--full"]);
     }
