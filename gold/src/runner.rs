@@ -16,7 +16,7 @@ use datafusion::{
     catalog::MemorySchemaProvider,
     dataframe::DataFrame,
     error::DataFusionError,
-    execution::SessionStateBuilder,
+    execution::{SessionStateBuilder, runtime_env::RuntimeEnvBuilder},
     prelude::{Expr, SessionContext, cast, ident, lit},
 };
 use sluice_sinks::lake::{
@@ -133,8 +133,8 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// A run over the tables of a session; it notes each model under `lease`. `clock` gives milliseconds since 1970. Blocks: not
-    /// for threads of the runtime.
+    /// A run over the tables of a session, whose questions have the memory of the settings from now on; it notes each model
+    /// under `lease`. `clock` gives milliseconds since 1970. Blocks: not for threads of the runtime.
     ///
     /// # Errors
     /// When the history of runs cannot be read.
@@ -146,14 +146,15 @@ impl Runner {
         config: GoldConfig,
         clock: fn() -> i64,
     ) -> Result<Self, RunError> {
-        // Without the bound on memory: what the runs need, theirs is.
-        let state = SessionStateBuilder::new_from_existing(session.context.state()).with_runtime_env(Arc::default());
-        let unbound = SessionContext::new_with_state(state.build());
-        let history = runtime.block_on(RunHistory::read(&unbound))?;
-        let seen = Seen { tables: session.tables, ..Seen::default() };
+        let LakeSession { context, tables } = session;
+        let history = runtime.block_on(RunHistory::read(&context))?;
+        let bounds = RuntimeEnvBuilder::from_runtime_env(&context.runtime_env());
+        let bounds = bounds.with_memory_limit(config.memory_bytes_max, 1.0).build_arc()?;
+        let bounded = SessionStateBuilder::new_from_existing(context.state()).with_runtime_env(bounds).build();
+        *context.state_ref().write() = bounded;
         Ok(Self {
             lake,
-            context: session.context,
+            context,
             engine: None,
             runtime,
             history,
@@ -163,7 +164,7 @@ impl Runner {
             units: BTreeMap::new(),
             run_id: clock().to_string(),
             clock,
-            seen: Mutex::new(seen),
+            seen: Mutex::new(Seen { tables, ..Seen::default() }),
             cards: Mutex::new(()),
         })
     }

@@ -115,7 +115,7 @@ fn run(lake: &Lake, runtime: &tokio::runtime::Runtime, models: &[GoldModel]) -> 
         engine: "local".to_owned(),
         schedule: String::new().try_into().unwrap(),
         models_at_once: 2,
-        memory_bytes_max: 0,
+        memory_bytes_max: 1 << 30,
         tries: 1,
         pause: Duration::ZERO,
         lease: Duration::from_secs(60),

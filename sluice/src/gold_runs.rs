@@ -11,7 +11,6 @@ use crate::{
     query,
 };
 use anyhow::{Context, Result};
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use include_dir::{Dir, include_dir};
 use sluice_gold::{GoldModel, Graph, Lease, ModelError, Outcome, ROOMS, Run, Runner, in_turn, runs_table};
 use sluice_sinks::{
@@ -122,8 +121,7 @@ impl GoldRuns {
         let runs = lake.table(runs_table())?;
         let Some(lease) = Lease::take(runs, settings.lease, now_millis)? else { return Ok(None) };
         // After the lease was taken: what another run has made is seen.
-        let memory = RuntimeEnvBuilder::new().with_memory_limit(settings.memory_bytes_max, 1.0).build_arc()?;
-        let session = query::lake_session(&self.config, memory, &self.runtime)?;
+        let session = query::lake_session(&self.config, &self.runtime)?;
         let engine = match settings.engine.as_str() {
             LOCAL => None,
             url => Some(cluster_role::connect(url, &self.config, &session, sound, &self.runtime)?),

@@ -5,7 +5,7 @@ use anyhow::Result;
 use arrow::{array::RecordBatch, util::pretty::pretty_format_batches};
 use clap::ValueEnum;
 use datafusion::{
-    execution::{context::SessionContext, runtime_env::RuntimeEnv},
+    execution::context::SessionContext,
     logical_expr::not,
     prelude::{SessionConfig, col},
 };
@@ -33,22 +33,18 @@ pub enum Format {
 
 /// A session that knows every table of the lake: `bronze.*`, `silver.*`, `live.*`, `gold.*`.
 pub(crate) fn session(config: &Config, runtime: &tokio::runtime::Handle) -> Result<SessionContext> {
-    Ok(lake_session(config, Arc::default(), runtime)?.context)
+    Ok(lake_session(config, runtime)?.context)
 }
 
-/// The same, and the tables as the session sees them; its questions are answered within the memory of `within`.
-pub(crate) fn lake_session(
-    config: &Config,
-    within: Arc<RuntimeEnv>,
-    runtime: &tokio::runtime::Handle,
-) -> Result<LakeSession> {
+/// The same, and the tables as the session sees them.
+pub(crate) fn lake_session(config: &Config, runtime: &tokio::runtime::Handle) -> Result<LakeSession> {
     let lake = Lake::new(config.lake.clone(), runtime.clone());
     let mut settings = SessionConfig::new().with_information_schema(true);
     let joins = &mut settings.options_mut().optimizer;
     (joins.hash_join_single_partition_threshold, joins.hash_join_single_partition_threshold_rows) =
         (JOIN_BYTES, JOIN_ROWS);
     // `FROM 'file.parquet'` reads a file.
-    let context = SessionContext::new_with_config_rt(settings, within).enable_url_table();
+    let context = SessionContext::new_with_config(settings).enable_url_table();
     register_batch_functions(&context);
     sluice_gold::register_functions(&context)?;
     let session = LakeSession::read(&lake, context, runtime)?;
