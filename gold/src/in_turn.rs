@@ -9,8 +9,8 @@ use std::{
     thread,
 };
 
-/// Plans are walked by recursion, those of long questions deeply.
-const STACK_BYTES: usize = 32 << 20;
+/// The stack of a thread that plans questions: plans are walked by recursion, those of long questions deeply.
+pub const STACK_BYTES: usize = 32 << 20;
 
 /// Runs `work` for each of these models once it has ended for those of them that the model reads, for `at_once` of them at a
 /// time; of two that could begin, for the one that stands before the other. `ended` hears of each end, in this thread, and

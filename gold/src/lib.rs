@@ -24,7 +24,7 @@ pub use engine::Engine;
 pub use functions::register_functions;
 pub use graph::Graph;
 pub use history::{Outcome, Run, RunHistory, newest_runs, runs_schema};
-pub use in_turn::in_turn;
+pub use in_turn::{STACK_BYTES, in_turn};
 pub use learner::{CARDS, Card, LearnError, Learned, Learner, Learners, newest_cards};
 pub use lease::Lease;
 pub use model::{GoldHeader, GoldModel, ModelError, ROOMS};

@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use clap::Args;
 use datafusion::prelude::{cast, ident};
 use sluice_cluster::{ClusterEngine, Dated, ExecutorSettings, Shared, run_executor, run_scheduler};
-use sluice_gold::{Engine, GoldModel, LakeSession};
+use sluice_gold::{Engine, GoldModel, LakeSession, STACK_BYTES};
 use sluice_sinks::lake::{Location, date_column};
 use sluice_stream_processor::register_batch_functions;
 use std::{
@@ -23,8 +23,6 @@ use std::{
 pub(crate) const LOCAL: &str = "local";
 const SCHEME: &str = "ballista://";
 const TICK: Duration = Duration::from_millis(100);
-/// Plans are read by recursion, those of long questions deeply.
-const STACK_BYTES: usize = 32 << 20;
 
 /// The columns of dates by which tables of the stream are filed, and the times that they are the days of.
 const FILED_BY: [(&str, &str); 6] = [
