@@ -19,7 +19,6 @@ use std::{
 
 const SIZES: [usize; 5] = [1 << 16, 1 << 17, 1 << 18, 1 << 19, 1 << 20];
 const ROUNDS: usize = 5;
-const TABLE: &str = "silver.events";
 
 fn main() {
     let events: u64 = match env::var("SLUICE_BENCH_EVENTS") {
@@ -55,14 +54,9 @@ fn main() {
     for rows in SIZES {
         for bloom in [false, true] {
             let config = LakeConfig { row_group_rows: rows, ..config.clone() };
-            let properties = if bloom {
-                writer_properties(&config, TABLE, &event_schema())
-            } else {
-                writer_properties(&config, TABLE, &event_schema())
-                    .into_builder()
-                    .set_column_bloom_filter_enabled("customer_id".into(), false)
-                    .build()
-            };
+            let shipped = writer_properties(&config, "silver.events", &event_schema());
+            let properties =
+                shipped.into_builder().set_column_bloom_filter_enabled("customer_id".into(), bloom).build();
             let file = dir.path().join(format!("{rows}-{bloom}.parquet"));
             let wrote = runtime.block_on(write(&silver, &file, properties));
             let [all, customer, minute] = runtime.block_on(ask(&file));

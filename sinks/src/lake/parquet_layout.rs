@@ -26,9 +26,9 @@ fn is_whole_number(of: &DataType) -> bool {
     of.is_integer() || matches!(of, DataType::Date32 | DataType::Timestamp(..))
 }
 
-/// Compression, encodings, statistics and Bloom filters of a table, by its name in SQL and its columns. Events lie in the order of their arrival, which is nearly that of
-/// their time: the statistics of files and row groups are what finds a span of time, the Bloom filters what finds a
-/// customer.
+/// Compression, encodings, statistics and Bloom filters of a table, by its name in SQL and its columns. Events lie in the
+/// order of their arrival, which is nearly that of their time: the statistics of files and row groups are what finds a span
+/// of time, the Bloom filters what finds a customer.
 pub fn writer_properties(config: &LakeConfig, table: &str, schema: &Schema) -> WriterProperties {
     let level = ZstdLevel::try_new(config.zstd_level).unwrap_or_default();
     let mut properties = WriterProperties::builder()
