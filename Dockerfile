@@ -37,7 +37,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10001 sluice \
     && useradd --system --uid 10001 --gid sluice --home-dir /sluice --shell /usr/sbin/nologin sluice \
-    && install -d -o sluice -g sluice /sluice /data
+    && install -d -o sluice -g sluice /sluice /data /scratch
 
 COPY --from=build /out/sluice /usr/local/bin/sluice
 # Beside the binary, to be read and to be mounted over: a KPI is a .sql file in models/.

@@ -1,5 +1,7 @@
-//! The wire protocol of PostgreSQL over a session of DataFusion: read-only, one account, SCRAM-SHA-256 (RFC 7677).
+//! The wire protocol of PostgreSQL over a session of DataFusion: read-only, one account, SCRAM-SHA-256 (RFC 7677), and over TLS
+//! bound to the certificate (SCRAM-SHA-256-PLUS, `tls-server-end-point` of RFC 5929).
 
+use crate::tls::Tls;
 use async_trait::async_trait;
 use datafusion::{
     common::ParamValues,
@@ -27,10 +29,11 @@ use datafusion_postgres::{
             results::{Response, Tag},
         },
         error::{ErrorInfo, PgWireError, PgWireResult},
+        messages::{PgWireBackendMessage, PgWireFrontendMessage},
         tokio::process_socket,
     },
 };
-use futures::future::BoxFuture;
+use futures::{Sink, future::BoxFuture};
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::Semaphore};
 
@@ -70,15 +73,16 @@ pub fn add_pg_catalog(context: &SessionContext, catalog: &str) -> Result<(), Dat
 /// Waited for before each statement: brings the session's tables up to date.
 pub type Refresh = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// Answers clients until `shutdown` is done.
+/// Answers clients until `shutdown` is done. With `tls`, who comes without it is sent away.
 pub async fn serve_postgres(
     listener: TcpListener,
     context: Arc<SessionContext>,
     account: SqlAccount,
+    mut tls: Option<Tls>,
     refresh: Refresh,
     shutdown: impl Future<Output = ()> + Send,
 ) {
-    let handlers = Arc::new(Handlers::new(context, account, refresh));
+    let handlers = Handlers::new(context, account, refresh);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     tokio::pin!(shutdown);
     loop {
@@ -88,9 +92,13 @@ pub async fn serve_postgres(
         };
         match (accepted, connections.clone().try_acquire_owned()) {
             (Ok((socket, from)), Ok(permit)) => {
-                let handlers = handlers.clone();
+                if let Some(tls) = &mut tls {
+                    tls.renew();
+                }
+                let handlers = handlers.under(tls.as_ref());
+                let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = process_socket(socket, None, handlers).await {
+                    if let Err(error) = process_socket(socket, acceptor, Arc::new(handlers)).await {
                         tracing::debug!(%error, %from, "a connection for SQL ended");
                     }
                     drop(permit);
@@ -106,9 +114,12 @@ pub async fn serve_postgres(
     }
 }
 
+#[derive(Clone)]
 struct Handlers {
     service: Arc<DfSessionService>,
     account: Arc<SqlAccount>,
+    /// Of the server, when clients have to come with TLS.
+    certificate: Option<Arc<[u8]>>,
     connections: Arc<ConnectionManager>,
     cancel: Arc<DefaultCancelHandler>,
 }
@@ -126,9 +137,36 @@ impl Handlers {
         Self {
             service: Arc::new(DfSessionService::new_with_hooks(context, hooks)),
             account: Arc::new(account),
+            certificate: None,
             cancel: Arc::new(DefaultCancelHandler::new(connections.clone())),
             connections,
         }
+    }
+
+    /// For a connection.
+    fn under(&self, tls: Option<&Tls>) -> Self {
+        Self { certificate: tls.map(|tls| tls.certificate.clone()), ..self.clone() }
+    }
+}
+
+/// Lets in who comes as it is asked for, and then knows the password.
+struct Door {
+    wants_tls: bool,
+    password: SASLAuthStartupHandler<DefaultServerParameterProvider>,
+}
+
+#[async_trait]
+impl StartupHandler for Door {
+    async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: fmt::Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if self.wants_tls && !client.is_secure() {
+            return Err(sent_away("this server wants TLS: connect with sslmode=require"));
+        }
+        self.password.on_startup(client, message).await
     }
 }
 
@@ -146,8 +184,13 @@ impl PgWireServerHandlers for Handlers {
         scram.set_iterations(ITERATIONS);
         let mut parameters = DefaultServerParameterProvider::default();
         (parameters.is_superuser, parameters.default_transaction_read_only) = (false, true);
-        let startup = SASLAuthStartupHandler::new(Arc::new(parameters)).with_scram(scram);
-        Arc::new(startup.with_connection_manager(self.connections.clone()))
+        if let Some(Err(error)) = self.certificate.as_deref().map(|pem| scram.configure_certificate(pem)) {
+            // Such as Ed25519, for which RFC 5929 knows no binding: the password alone has to do.
+            tracing::debug!(%error, "passwords are not bound to the certificate");
+        }
+        let password = SASLAuthStartupHandler::new(Arc::new(parameters)).with_scram(scram);
+        let password = password.with_connection_manager(self.connections.clone());
+        Arc::new(Door { wants_tls: self.certificate.is_some(), password })
     }
 
     fn cancel_handler(&self) -> Arc<impl CancelHandler> {
@@ -166,6 +209,11 @@ impl AuthSource for SqlAccount {
         };
         Ok(Password::new(Some(salt), hash))
     }
+}
+
+/// An error after which the connection ends.
+fn sent_away(message: &str) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), NOBODY.to_owned(), message.to_owned())))
 }
 
 fn refused(code: &str, message: String) -> PgWireError {
@@ -231,12 +279,7 @@ impl Gate {
     async fn check(&self, statement: &Statement, client: &(dyn ClientInfo + Send + Sync)) -> PgWireResult<()> {
         // It gets one when its password was right, and is not asked again.
         if client.pid_and_secret_key().0 == 0 {
-            let message = "log in first".to_owned();
-            return Err(PgWireError::UserError(Box::new(ErrorInfo::new(
-                "FATAL".to_owned(),
-                NOBODY.to_owned(),
-                message,
-            ))));
+            return Err(sent_away("log in first"));
         }
         match statement {
             Statement::Set(set) if setting(set) == Setting::Refused => Err(only_questions(statement)),

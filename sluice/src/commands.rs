@@ -13,7 +13,9 @@ use crate::{
     produce::Source,
     quality_report,
     query::{self, Format},
-    roles, up, verify,
+    roles,
+    scratch::use_scratch,
+    up, verify,
 };
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
@@ -123,6 +125,23 @@ enum Command {
     /// The configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+impl Command {
+    /// Whether it may need room for rows on disk. Who only reads makes no data folder for it where there is none.
+    fn fills_memory(&self, config: &Config) -> bool {
+        match self {
+            Self::Up(_) | Self::Process(_) | Self::Merge(_) | Self::Serve | Self::Load { .. } | Self::Lake(_) => true,
+            Self::Gold(command) => command.makes_tables(),
+            Self::Produce(_) | Self::Detect(_) | Self::Models(_) | Self::Config(_) => false,
+            Self::Query { .. }
+            | Self::Verify { .. }
+            | Self::Quality { .. }
+            | Self::Doctor { .. }
+            | Self::Dlq(_)
+            | Self::Alerts(_) => config.dir.is_dir(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -240,6 +259,7 @@ pub fn run(command_line: CommandLine) -> Result<ExitCode> {
         _ => (set, Vec::new()),
     };
     let config = Config::load(&Overrides { file: config, dir, set })?;
+    let _scratch = if command.fills_memory(&config) { use_scratch(&config) } else { None };
     match command {
         Command::Up(args) => {
             let speed = checked(args.speed)?;

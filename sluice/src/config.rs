@@ -27,6 +27,7 @@ use toml::{Table, Value};
 #[allow(missing_docs, reason = "every key is documented once, in sluice.toml")]
 pub struct Config {
     pub dir: PathBuf,
+    pub scratch_dir: PathBuf,
     pub feed: Vec<FeedConfig>,
     pub log: LogConfig,
     pub topics: TopicsConfig,
@@ -295,6 +296,7 @@ impl Config {
     fn resolve(&mut self) {
         let dir = self.dir.clone();
         let below = |path: &Path| if path.is_absolute() { path.to_owned() } else { dir.join(path) };
+        self.scratch_dir = below(&self.scratch_dir);
         self.log.embedded.dir = below(&self.log.embedded.dir);
         self.kpi_store.dir = below(&self.kpi_store.dir);
         let lake = &mut self.lake;

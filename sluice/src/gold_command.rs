@@ -65,6 +65,12 @@ pub(crate) enum GoldCommand {
     Graph,
 }
 
+impl GoldCommand {
+    pub(crate) fn makes_tables(&self) -> bool {
+        matches!(self, Self::Run { .. } | Self::Schedule)
+    }
+}
+
 pub(crate) fn run(mut config: Config, command: GoldCommand) -> Result<ExitCode> {
     let models = GoldModels::load(&config)?;
     let (sound, names) = (models.sound, models.broken.keys().cloned().collect::<Vec<_>>());

@@ -37,6 +37,7 @@ mod query;
 mod recovery;
 mod reference_keys;
 mod roles;
+mod scratch;
 mod serve_role;
 mod sql_role;
 pub mod telemetry;

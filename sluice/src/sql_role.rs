@@ -1,7 +1,7 @@
 //! SQL for BI: the tables of the lake as a PostgreSQL server shows its own.
 
 use crate::{
-    Config,
+    Config, WrongUse,
     config::text_or_file,
     query,
     serve_role::{self, Server},
@@ -16,11 +16,12 @@ use datafusion::{
 };
 use futures::FutureExt as _;
 use serde::Deserialize;
-use sluice_serve::{Refresh, SqlAccount, add_pg_catalog, serve_postgres};
+use sluice_serve::{Refresh, SqlAccount, Tls, TlsFiles, add_pg_catalog, serve_postgres};
 use sluice_stream_processor::register_batch_functions;
 use std::{
     collections::BTreeMap,
     fmt,
+    path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
@@ -42,6 +43,8 @@ pub struct SqlConfig {
     pub user: String,
     password: String,
     password_file: String,
+    tls_certificate_file: PathBuf,
+    tls_key_file: PathBuf,
     pub memory_bytes_max: usize,
 }
 
@@ -60,6 +63,15 @@ impl SqlConfig {
             "sql.listen needs sql.password (SLUICE__SQL__PASSWORD) or sql.password_file"
         );
         Ok(SqlAccount { user: self.user.clone(), password })
+    }
+
+    fn tls(&self) -> Result<Option<Tls>> {
+        let (certificate, key) = (self.tls_certificate_file.clone(), self.tls_key_file.clone());
+        match (certificate.as_os_str().is_empty(), key.as_os_str().is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(Tls::read(TlsFiles { certificate, key }).context("TLS for SQL")?)),
+            _ => Err(WrongUse("sql.tls_certificate_file and sql.tls_key_file: give both, or none".to_owned()).into()),
+        }
     }
 }
 
@@ -144,7 +156,7 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
     if config.sql.listen.is_empty() {
         return Ok(None);
     }
-    let account = config.sql.account()?;
+    let (account, tls) = (config.sql.account()?, config.sql.tls()?);
     let lake = Arc::new(LakeTables {
         config: config.clone(),
         runtime: runtime.handle().clone(),
@@ -165,12 +177,15 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
     add_pg_catalog(&context, CATALOG)?;
     let listener = runtime.block_on(serve_role::bind("sql.listen", &config.sql.listen))?;
     let address = listener.local_addr().context("listen")?;
+    if tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "SQL without TLS: who is between it and its clients can read the answers; see [sql] of sluice.toml");
+    }
     let (stop, stopped) = oneshot::channel::<()>();
     let refresh: Refresh = Arc::new(move || {
         let lake = lake.clone();
         async move { lake.refresh().await }.boxed()
     });
-    runtime.spawn(serve_postgres(listener, Arc::new(context), account, refresh, async move {
+    runtime.spawn(serve_postgres(listener, Arc::new(context), account, tls, refresh, async move {
         let _ = stopped.await;
     }));
     Ok(Some(Server { address, _stop: stop }))

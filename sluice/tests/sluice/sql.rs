@@ -1,14 +1,21 @@
 //! SQL over the wire protocol of PostgreSQL.
 
 use crate::support::{Sluice, interrupt};
-use postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use postgres::{
+    Client, Config, NoTls, SimpleQueryMessage,
+    config::{ChannelBinding, SslMode},
+};
+use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, Stdio},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::Arc,
     thread,
     time::Duration,
 };
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// `sluice serve` with SQL, and where that is. Ends when it is dropped.
 struct Served {
@@ -18,10 +25,18 @@ struct Served {
 
 impl Served {
     fn start(sluice: &Sluice) -> Self {
+        Self::with(sluice, &[])
+    }
+
+    fn with(sluice: &Sluice, settings: &[&str]) -> Self {
         let mut command = sluice.command(&["serve"]);
-        for setting in ["serve.listen=127.0.0.1:0", "sql.listen=127.0.0.1:0"] {
+        for setting in ["serve.listen=127.0.0.1:0", "sql.listen=127.0.0.1:0"].iter().chain(settings) {
             command.args(["--set", setting]);
         }
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
         let mut child = command.env("SLUICE__SQL__PASSWORD", "between us").stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let line = lines.find(|line| line.starts_with("SQL ")).expect("it says where it is");
@@ -35,6 +50,20 @@ impl Served {
         let mut config = Config::new();
         config.host(&self.address.ip().to_string()).port(self.address.port()).user(user).password(password);
         config.dbname("sluice").connect(NoTls)
+    }
+
+    /// With TLS, by whom this certificate is trusted, and only if the password can be bound to it.
+    fn login_by_tls(&self, trusted: &CertificateDer<'static>) -> Result<Client, postgres::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(trusted.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        let mut config = Config::new();
+        config.host("localhost").hostaddr(self.address.ip()).port(self.address.port());
+        config.user("sluice").password("between us").dbname("sluice");
+        config.ssl_mode(SslMode::Require).channel_binding(ChannelBinding::Require);
+        config.connect(MakeRustlsConnect::new(tls))
     }
 
     fn client(&self) -> Client {
@@ -192,4 +221,63 @@ fn sql_without_a_password_is_refused() {
     assert!(!output.status.success());
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.contains("sql.password"), "{told}");
+}
+
+/// Writes a new certificate of localhost and its key to files, and gives it.
+fn certify(certificate: &Path, key: &Path) -> CertificateDer<'static> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(certificate, made.cert.pem()).unwrap();
+    std::fs::write(key, made.signing_key.serialize_pem()).unwrap();
+    made.cert.der().clone()
+}
+
+#[test]
+fn with_a_certificate_clients_have_to_come_with_tls() {
+    let sluice = shop();
+    let (certificate, key) = (sluice.path("server.crt"), sluice.path("server.key"));
+    let (certificate_setting, key_setting) =
+        (format!("sql.tls_certificate_file={}", certificate.display()), format!("sql.tls_key_file={}", key.display()));
+    let first = certify(&certificate, &key);
+    let served = Served::with(&sluice, &[&certificate_setting, &key_setting]);
+    let mut client = served.login_by_tls(&first).unwrap();
+    assert_eq!(texts(&mut client, "SELECT amount FROM silver.orders"), ["10.5000"]);
+    let refused = served.login("sluice", "between us").err().expect("without TLS");
+    assert!(refused.as_db_error().is_some_and(|error| error.message().contains("sslmode=require")), "{refused:?}");
+
+    // Renewed while it runs: who was there stays, who comes sees the new one.
+    let second = certify(&certificate, &key);
+    assert!(served.login_by_tls(&first).is_err(), "the old one is gone");
+    assert_eq!(texts(&mut served.login_by_tls(&second).unwrap(), "SELECT 1"), ["1"]);
+    assert_eq!(texts(&mut client, "SELECT 2"), ["2"]);
+    // Something else is written in its place: the last good one stays.
+    std::fs::write(&certificate, "soon").unwrap();
+    assert!(served.login_by_tls(&second).is_ok());
+    drop(served);
+
+    for settings in [vec![&certificate_setting], vec![&certificate_setting, &key_setting]] {
+        let mut command = sluice.command(&["serve", "--set", "sql.listen=127.0.0.1:0"]);
+        for setting in settings {
+            command.args(["--set", setting.as_str()]);
+        }
+        let output = command.env("SLUICE__SQL__PASSWORD", "between us").output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        let named = told.contains("tls_key_file") || told.contains("server.crt");
+        assert!(!output.status.success() && named, "{told}");
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_in_memory_lie_below_the_data_folder() {
+    let sluice = shop();
+    let mut command =
+        sluice.command(&["serve", "--set", "serve.listen=127.0.0.1:0", "--set", "sql.listen=127.0.0.1:0"]);
+    // A temporary folder that is not there: who used it would fail.
+    command.args(["--set", "sql.memory_bytes_max=64000000"]).env("TMPDIR", sluice.path("not there"));
+    let served = Served::of(command);
+    let grouped =
+        "SELECT count(*) FROM (SELECT md5(v::text) AS k, count(*) FROM generate_series(1, 1000000) AS t(v) GROUP BY 1)";
+    assert_eq!(texts(&mut served.client(), grouped), ["1000000"]);
+    drop(served);
+    let left = std::fs::read_dir(sluice.path("shop/scratch")).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["lock"], "nothing is left of it");
 }
