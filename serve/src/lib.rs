@@ -24,15 +24,13 @@ mod postgres;
 mod quality_page;
 mod server;
 mod status;
-mod tls;
 
 pub use alert_chart::{alert_charts, panes_of};
 pub use api::{AlertBody, AlertDetailBody, alert_detail};
 pub use evidence::{AlertEvidence, ExampleEvent, NoEvidence};
 pub use gold::{GoldSource, GoldTableInfo, LearnedInfo, RunInfo, RunQuery};
 pub use model::{ColumnInfo, ColumnRole, ModelInfo};
-pub use postgres::{Refresh, SqlAccount, add_pg_catalog, serve_postgres};
+pub use postgres::{Refresh, SqlAccount, Tls, TlsError, TlsFiles, add_pg_catalog, serve_postgres};
 pub use quality_page::quality_page;
 pub use server::{ModelSource, QualitySource, ServeState, router, serve};
 pub use status::{PartitionStatus, Status, StatusSource};
-pub use tls::{Tls, TlsError, TlsFiles};

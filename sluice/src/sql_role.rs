@@ -164,7 +164,7 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
         read_at: tokio::sync::Mutex::default(),
     });
     runtime.block_on(lake.refresh());
-    let settings = SessionConfig::new().with_information_schema(true).with_default_catalog_and_schema(CATALOG, VIEWS);
+    let settings = SessionConfig::new().with_default_catalog_and_schema(CATALOG, VIEWS);
     let memory = RuntimeEnvBuilder::new().with_memory_limit(config.sql.memory_bytes_max, 1.0).build_arc()?;
     let context = SessionContext::new_with_config_rt(settings.with_create_default_catalog_and_schema(false), memory);
     let catalog = MemoryCatalogProvider::new();
@@ -174,7 +174,7 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
     context.register_catalog(CATALOG, Arc::new(catalog));
     register_batch_functions(&context);
     sluice_gold::register_functions(&context)?;
-    add_pg_catalog(&context, CATALOG)?;
+    runtime.block_on(add_pg_catalog(&context, CATALOG, &account.user))?;
     let listener = runtime.block_on(serve_role::bind("sql.listen", &config.sql.listen))?;
     let address = listener.local_addr().context("listen")?;
     if tls.is_none() && !address.ip().is_loopback() {

@@ -4,6 +4,7 @@ use crate::support::{Sluice, interrupt};
 use postgres::{
     Client, Config, NoTls, SimpleQueryMessage,
     config::{ChannelBinding, SslMode},
+    types::Type,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 use std::{
@@ -156,6 +157,104 @@ fn nobody_writes_and_strangers_do_not_read() {
     let unknown = client.simple_query("SELECT nothing FROM silver.orders").unwrap_err();
     let told = unknown.as_db_error().map(|error| error.message().to_owned()).unwrap_or_default();
     assert!(told.contains("nothing"), "{told}");
+}
+
+#[test]
+fn tools_find_out_what_there_is_and_of_which_type() {
+    let sluice = shop();
+    let served = Served::start(&sluice);
+    let mut client = served.client();
+    let columns = "SELECT column_name || ' ' || data_type || ' ' || udt_name FROM information_schema.columns \
+                   WHERE table_schema = 'silver' AND table_name = 'orders' ORDER BY ordinal_position";
+    let columns = texts(&mut client, columns);
+    for wanted in ["order_id text text", "order_time timestamp with time zone timestamptz", "amount numeric numeric"] {
+        assert!(columns.contains(&wanted.to_owned()), "{columns:?}");
+    }
+    let kinds = "SELECT DISTINCT table_type FROM information_schema.tables WHERE table_schema IN ('silver', 'public') ORDER BY 1";
+    assert_eq!(texts(&mut client, kinds), ["BASE TABLE", "VIEW"]);
+    // Drivers load the types by how each is read from the wire.
+    let types =
+        "SELECT t.typname FROM pg_type t JOIN pg_proc p ON p.oid = t.typreceive WHERE p.proname = 'numeric_recv'";
+    assert_eq!(texts(&mut client, types), ["numeric"]);
+    let array = "SELECT e.typname FROM pg_type t JOIN pg_proc p ON p.oid = t.typreceive JOIN pg_type e ON e.oid = t.typelem \
+                 WHERE p.proname = 'array_recv' AND t.typname = '_text'";
+    assert_eq!(texts(&mut client, array), ["text"]);
+    assert!(texts(&mut client, "SELECT version()")[0].starts_with("PostgreSQL 16."));
+    let may = "SELECT concat_ws(' ', has_table_privilege('silver.orders', 'SELECT'), has_table_privilege('silver.orders', 'INSERT'))";
+    assert_eq!(texts(&mut client, may), ["true false"]);
+    let keys = "SELECT count(*) FROM information_schema.table_constraints c JOIN information_schema.key_column_usage u \
+                ON u.constraint_name = c.constraint_name";
+    assert_eq!(texts(&mut client, keys), ["0"]);
+    for (setting, value) in [("timezone", "UTC"), ("server_version", "16.6"), ("standard_conforming_strings", "on")] {
+        assert_eq!(texts(&mut client, &format!("SHOW {setting}")), [value]);
+    }
+    let unknown = client.simple_query("SHOW no_such_thing").unwrap_err();
+    assert_eq!(unknown.code().map(|code| code.code()), Some("42704"));
+    let missing = client.simple_query("SELECT * FROM gold.no_such_table").unwrap_err();
+    assert_eq!(missing.code().map(|code| code.code()), Some("42P01"), "{missing}");
+}
+
+#[test]
+fn questions_are_understood_as_postgresql_understands_them() {
+    let sluice = shop();
+    let served = Served::start(&sluice);
+    let mut client = served.client();
+    // Of a client's own types: whole numbers and floats beside money, and a list.
+    let more = "SELECT count(*) AS n FROM silver.orders WHERE amount > $1";
+    let more_typed = client.prepare_typed(more, &[Type::INT4]).unwrap();
+    assert_eq!(client.query_one(&more_typed, &[&10]).unwrap().get::<_, i64>("n"), 1);
+    let more_typed = client.prepare_typed(more, &[Type::FLOAT8]).unwrap();
+    assert_eq!(client.query_one(&more_typed, &[&10.75]).unwrap().get::<_, i64>("n"), 0);
+    let some = client.query("SELECT order_id FROM silver.orders LIMIT $1", &[&1_i64]).unwrap();
+    assert_eq!(some.len(), 1);
+    for (sql, wanted) in [
+        (r#"SELECT count(*) FROM silver.orders WHERE product = ANY('{"tea","of, two"}')"#, "1"),
+        ("SELECT count(*) FROM silver.orders WHERE product LIKE 't/ea' ESCAPE '/'", "1"),
+        ("SELECT to_char(order_time, 'YYYY-MM-DD HH24:MI') FROM silver.orders", "2024-03-01 10:00"),
+        ("SELECT substring(order_id || '-17' FROM '[0-9]+') FROM silver.orders", "17"),
+        ("SELECT CAST(amount AS character varying(20)) FROM silver.orders", "10.5000"),
+    ] {
+        assert_eq!(texts(&mut client, sql), [wanted], "{sql}");
+    }
+    let answer = client.simple_query("SELECT count(*), 1, 1 FROM silver.orders").unwrap();
+    let row = answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some(row),
+        _ => None,
+    });
+    let names: Vec<&str> = row.unwrap().columns().iter().map(|column| column.name()).collect();
+    assert_eq!(names, ["count", "?column?", "?column?_2"]);
+
+    // A table is found where the client says that it looks, until it says otherwise.
+    assert!(client.simple_query("SELECT 1 FROM achats").is_err());
+    client.simple_query("SET search_path = bronze, public").unwrap();
+    assert_eq!(texts(&mut client, "SELECT count(*) FROM achats"), ["1"]);
+    // What a pool sends before somebody else has the connection.
+    for sql in ["SAVEPOINT a", "RELEASE SAVEPOINT a", "CLOSE ALL", "UNLISTEN *", "RESET ALL", "DISCARD ALL"] {
+        client.simple_query(sql).unwrap();
+        client.execute(sql, &[]).unwrap();
+    }
+    assert!(client.simple_query("SELECT 1 FROM achats").is_err(), "the path is forgotten");
+}
+
+#[test]
+fn a_question_ends_when_its_client_wants() {
+    let sluice = shop();
+    let served = Served::start(&sluice);
+    let mut client = served.client();
+    let endless = "SELECT count(*) FROM generate_series(1, 3000000000000) AS a(v) WHERE v % 7 = 3";
+    client.simple_query("SET statement_timeout = 300").unwrap();
+    let error = client.simple_query(endless).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
+    client.simple_query("SET statement_timeout = 0").unwrap();
+    let cancel = client.cancel_token();
+    let canceller = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(300));
+        cancel.cancel_query(NoTls).unwrap();
+    });
+    let error = client.simple_query(endless).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
+    canceller.join().unwrap();
+    assert_eq!(texts(&mut client, "SELECT 1"), ["1"], "and the next one is answered");
 }
 
 /// A message of the protocol: its kind, none for the first one, its length, its text.

@@ -1,0 +1,47 @@
+//! What went wrong, in the codes by which clients of PostgreSQL tell it apart (its manual, appendix A).
+
+use datafusion::{arrow::error::ArrowError, common::SchemaError, error::DataFusionError};
+use datafusion_postgres::pgwire::{
+    api::{ClientInfo, ErrorHandler},
+    error::{ErrorInfo, PgWireError},
+};
+
+const INTERNAL: &str = "XX000";
+
+fn code_of(error: &DataFusionError) -> &'static str {
+    match error.find_root() {
+        DataFusionError::SQL(..) => "42601",
+        DataFusionError::SchemaError(error, _) => match **error {
+            SchemaError::FieldNotFound { .. } => "42703",
+            SchemaError::AmbiguousReference { .. } => "42702",
+            _ => "42701",
+        },
+        DataFusionError::Plan(message) if message.contains("table \'") && message.contains("not found") => "42P01",
+        DataFusionError::Plan(message) if message.starts_with("Invalid function") => "42883",
+        DataFusionError::Plan(_) => "42000",
+        DataFusionError::NotImplemented(_) => "0A000",
+        DataFusionError::ResourcesExhausted(_) => "53200",
+        DataFusionError::ArrowError(error, _) => match **error {
+            ArrowError::DivideByZero => "22012",
+            ArrowError::CastError(_) | ArrowError::ParseError(_) => "22P02",
+            ArrowError::ArithmeticOverflow(_) => "22003",
+            _ => INTERNAL,
+        },
+        DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) => "58030",
+        _ => INTERNAL,
+    }
+}
+
+/// Gives errors of DataFusion their code.
+pub(super) struct Codes;
+
+impl ErrorHandler for Codes {
+    fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
+        if let PgWireError::ApiError(cause) = error
+            && let Some(cause) = cause.downcast_ref::<DataFusionError>()
+        {
+            let told = ErrorInfo::new("ERROR".to_owned(), code_of(cause).to_owned(), cause.to_string());
+            *error = PgWireError::UserError(Box::new(told));
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! What is let through to the library, and what is answered for it.
+
+use super::{
+    Refresh,
+    catalog::SETTINGS,
+    sent_away,
+    service::{PUBLIC, SEARCH_PATH, TIMEOUT},
+};
+use async_trait::async_trait;
+use datafusion::{
+    common::ParamValues,
+    logical_expr::{LogicalPlan, LogicalPlanBuilder},
+    prelude::{SQLOptions, SessionContext},
+    sql::sqlparser::ast::{CloseCursor, Ident, Set, Statement},
+};
+use datafusion_postgres::{
+    QueryHook,
+    hooks::HookClient,
+    pgwire::{
+        api::{
+            ClientInfo, Type,
+            results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse, Response, Tag},
+            store::PortalStore as _,
+        },
+        error::{ErrorInfo, PgWireError, PgWireResult},
+    },
+};
+use futures::stream;
+use std::sync::Arc;
+
+const READ_ONLY: &str = "25006";
+const NOT_SUPPORTED: &str = "0A000";
+const NO_SUCH_SETTING: &str = "42704";
+
+fn refused(code: &str, message: String) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message)))
+}
+
+/// Whether a plan only reads.
+fn reads(plan: &LogicalPlan) -> PgWireResult<()> {
+    let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+    options.verify_plan(plan).map_err(|error| refused(READ_ONLY, format!("the lake is read-only here: {error}")))
+}
+
+async fn reads_text(text: &str, context: &SessionContext) -> PgWireResult<()> {
+    let plan = context.state().create_logical_plan(text).await.map_err(|e| PgWireError::ApiError(Box::new(e)))?;
+    reads(&plan)
+}
+
+fn only_questions(statement: &Statement) -> PgWireError {
+    let first = statement.to_string();
+    let verb = first.split_whitespace().next().unwrap_or_default().to_owned();
+    refused(READ_ONLY, format!("the lake is read-only here: SELECT, SHOW and EXPLAIN, not {verb}"))
+}
+
+/// What a client may set, for itself alone.
+const OF_THE_CLIENT: [&str; 7] = [
+    "application_name",
+    "bytea_output",
+    "datestyle",
+    "extra_float_digits",
+    "intervalstyle",
+    "search_path",
+    "statement_timeout",
+];
+
+/// What is kept of that, by the names the library has for it.
+const OF_A_SESSION: [&str; 8] = [
+    "bytea_output",
+    "datestyle",
+    "extra_float_digits",
+    "intervalstyle",
+    SEARCH_PATH,
+    "statement_timeout",
+    TIMEOUT,
+    "timezone",
+];
+
+/// What becomes of a `SET`: the session is shared by all clients, and none changes it for the others.
+#[derive(Debug, PartialEq)]
+enum Setting {
+    /// It is kept for the client.
+    Kept,
+    /// It says nothing here, and is taken for done, as clients expect.
+    Ignored,
+    Refused,
+}
+
+fn setting(set: &Set) -> Setting {
+    match set {
+        Set::SingleAssignment { scope: None, hivevar: false, variable, .. }
+            if OF_THE_CLIENT.contains(&&*variable.to_string().to_lowercase()) =>
+        {
+            Setting::Kept
+        }
+        Set::SetTimeZone { local: false, .. } => Setting::Kept,
+        other if other.to_string().to_lowercase().contains("datafusion.") => Setting::Refused,
+        _ => Setting::Ignored,
+    }
+}
+
+/// Who comes first: lets in who has logged in, has the lake looked at anew, and lets pass what touches nobody else.
+pub(super) struct Gate(pub Refresh);
+
+impl Gate {
+    /// Why a statement is not let through.
+    async fn check<C: ClientInfo + Sync + ?Sized>(&self, statement: &Statement, client: &C) -> PgWireResult<()> {
+        // It gets one when its password was right, and is not asked again.
+        if client.pid_and_secret_key().0 == 0 {
+            return Err(sent_away("log in first"));
+        }
+        match statement {
+            Statement::Set(set) if setting(set) == Setting::Refused => Err(only_questions(statement)),
+            // A portal of the library's cursors does not say its columns, which crashes clients that ask.
+            Statement::Declare { .. }
+            | Statement::Fetch { .. }
+            | Statement::Close { cursor: CloseCursor::Specific { .. } } => {
+                let message = "there are no cursors here: ask without one, or for a part with LIMIT and OFFSET";
+                Err(refused(NOT_SUPPORTED, message.to_owned()))
+            }
+            _ => {
+                (self.0)().await;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The tag of a statement that is taken for done: it says nothing here, or is about what there is not.
+fn done(statement: &Statement) -> Option<&'static str> {
+    Some(match statement {
+        Statement::Set(set) => match setting(set) {
+            Setting::Ignored => "SET",
+            Setting::Kept if path_of(set).is_some() => "SET",
+            _ => return None,
+        },
+        Statement::Discard { .. } => "DISCARD ALL",
+        Statement::Reset(_) => "RESET",
+        Statement::UNLISTEN { .. } => "UNLISTEN",
+        Statement::Close { cursor: CloseCursor::All } => "CLOSE CURSOR ALL",
+        Statement::Deallocate { .. } => "DEALLOCATE",
+        Statement::Savepoint { .. } => "SAVEPOINT",
+        Statement::ReleaseSavepoint { .. } => "RELEASE",
+        Statement::Rollback { savepoint: Some(_), .. } => "ROLLBACK",
+        _ => return None,
+    })
+}
+
+/// The schemas that a client wants tables to be looked for in: the library takes texts alone for them, not names.
+fn path_of(set: &Set) -> Option<String> {
+    match set {
+        Set::SingleAssignment { variable, values, .. } if variable.to_string().eq_ignore_ascii_case(SEARCH_PATH) => {
+            let names: Vec<String> = values.iter().map(ToString::to_string).collect();
+            Some(names.join(","))
+        }
+        _ => None,
+    }
+}
+
+/// What a statement that is taken for done leaves behind.
+fn leave(statement: &Statement, client: &mut dyn HookClient) {
+    match statement {
+        Statement::Set(set) => {
+            if let Some(path) = path_of(set) {
+                client.metadata_mut().insert(SEARCH_PATH.to_owned(), path);
+            }
+        }
+        Statement::Discard { .. } | Statement::Reset(_) => {
+            client.metadata_mut().retain(|name, _| !OF_A_SESSION.contains(&name.as_str()));
+        }
+        Statement::Deallocate { name, .. } => client.portal_store().rm_statement(&name.value),
+        _ => {}
+    }
+}
+
+/// What a client has set, or a server is asked for.
+fn shown(variable: &[Ident], client: &dyn HookClient) -> PgWireResult<String> {
+    let words: Vec<String> = variable.iter().map(|word| word.value.to_lowercase()).collect();
+    let name = match words.join(" ").as_str() {
+        "time zone" => "timezone".to_owned(),
+        "transaction isolation level" => "transaction_isolation".to_owned(),
+        "session authorization" => "session_authorization".to_owned(),
+        other => other.to_owned(),
+    };
+    let set = client.metadata();
+    let known = SETTINGS.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+    let value = match name.as_str() {
+        "timezone" => Some(set.get("timezone").cloned().unwrap_or_else(|| "UTC".to_owned())),
+        SEARCH_PATH => Some(set.get(SEARCH_PATH).cloned().unwrap_or_else(|| PUBLIC.to_owned())),
+        "statement_timeout" => Some(set.get(TIMEOUT).map_or_else(|| "0".to_owned(), |millis| format!("{millis}ms"))),
+        "session_authorization" => set.get("user").cloned(),
+        _ => set.get(&name).cloned().or(known),
+    };
+    value.ok_or_else(|| refused(NO_SUCH_SETTING, format!("unrecognized configuration parameter \"{name}\"")))
+}
+
+/// An answer of one text.
+fn one_text(name: &str, text: &str) -> PgWireResult<Response> {
+    let fields = Arc::new(vec![FieldInfo::new(name.to_owned(), None, None, Type::VARCHAR, FieldFormat::Text)]);
+    let mut row = DataRowEncoder::new(fields.clone());
+    row.encode_field(&Some(text))?;
+    let row = row.take_row();
+    Ok(Response::Query(QueryResponse::new(fields, stream::once(async { Ok(row) }))))
+}
+
+impl Gate {
+    /// What is answered for the library, if it is not to be asked.
+    async fn answer(&self, statement: &Statement, client: &mut dyn HookClient) -> Option<PgWireResult<Response>> {
+        if let Err(error) = self.check(statement, client).await {
+            return Some(Err(error));
+        }
+        if let Statement::ShowVariable { variable } = statement {
+            let name = variable.iter().map(|word| word.value.as_str()).collect::<Vec<_>>().join("_");
+            return Some(shown(variable, client).and_then(|value| one_text(&name, &value)));
+        }
+        let tag = done(statement)?;
+        leave(statement, client);
+        Some(Ok(Response::Execution(Tag::new(tag))))
+    }
+}
+
+#[async_trait]
+impl QueryHook for Gate {
+    async fn handle_simple_query(
+        &self,
+        statement: &Statement,
+        _: &SessionContext,
+        client: &mut dyn HookClient,
+    ) -> Option<PgWireResult<Response>> {
+        self.answer(statement, client).await
+    }
+
+    async fn handle_extended_parse_query(
+        &self,
+        statement: &Statement,
+        _: &SessionContext,
+        client: &(dyn ClientInfo + Send + Sync),
+    ) -> Option<PgWireResult<LogicalPlan>> {
+        if let Err(error) = self.check(statement, client).await {
+            return Some(Err(error));
+        }
+        let nothing = || LogicalPlanBuilder::empty(false).build().map_err(|e| PgWireError::ApiError(Box::new(e)));
+        done(statement).map(|_| nothing())
+    }
+
+    async fn handle_extended_query(
+        &self,
+        statement: &Statement,
+        _: &LogicalPlan,
+        _: &ParamValues,
+        _: &SessionContext,
+        client: &mut dyn HookClient,
+    ) -> Option<PgWireResult<Response>> {
+        self.answer(statement, client).await
+    }
+}
+
+/// Refuses what is no question.
+pub(super) struct Questions;
+
+fn may_be_question(statement: &Statement) -> bool {
+    matches!(
+        statement,
+        Statement::Query(_)
+            | Statement::Explain { .. }
+            | Statement::ExplainTable { .. }
+            | Statement::ShowTables { .. }
+            | Statement::ShowColumns { .. }
+            | Statement::ShowVariable { .. }
+    )
+}
+
+#[async_trait]
+impl QueryHook for Questions {
+    async fn handle_simple_query(
+        &self,
+        statement: &Statement,
+        context: &SessionContext,
+        _: &mut dyn HookClient,
+    ) -> Option<PgWireResult<Response>> {
+        if !may_be_question(statement) {
+            return Some(Err(only_questions(statement)));
+        }
+        reads_text(&statement.to_string(), context).await.err().map(Err)
+    }
+
+    async fn handle_extended_parse_query(
+        &self,
+        statement: &Statement,
+        _: &SessionContext,
+        _: &(dyn ClientInfo + Send + Sync),
+    ) -> Option<PgWireResult<LogicalPlan>> {
+        (!may_be_question(statement)).then(|| Err(only_questions(statement)))
+    }
+
+    async fn handle_extended_query(
+        &self,
+        _: &Statement,
+        plan: &LogicalPlan,
+        _: &ParamValues,
+        _: &SessionContext,
+        _: &mut dyn HookClient,
+    ) -> Option<PgWireResult<Response>> {
+        reads(plan).err().map(Err)
+    }
+}

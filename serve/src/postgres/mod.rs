@@ -1,0 +1,220 @@
+//! The wire protocol of PostgreSQL over a session of DataFusion: read-only, one account, SCRAM-SHA-256 (RFC 7677), and over TLS
+//! bound to the certificate (SCRAM-SHA-256-PLUS, `tls-server-end-point` of RFC 5929).
+
+mod catalog;
+mod codes;
+mod functions;
+mod gate;
+mod rewrite;
+mod service;
+mod tls;
+
+pub use catalog::add_pg_catalog;
+pub use tls::{Tls, TlsError, TlsFiles};
+
+use async_trait::async_trait;
+use catalog::SERVER_VERSION;
+use codes::Codes;
+use datafusion::prelude::SessionContext;
+use datafusion_postgres::{
+    DfSessionService, QueryHook,
+    hooks::{set_show::SetShowHook, transactions::TransactionStatementHook},
+    pgwire::{
+        api::{
+            ClientInfo, ConnectionManager, ErrorHandler, PgWireServerHandlers,
+            auth::{
+                AuthSource, DefaultServerParameterProvider, LoginInfo, Password, StartupHandler,
+                sasl::{
+                    SASLAuthStartupHandler,
+                    scram::{ScramAuth, gen_salted_password},
+                },
+            },
+            cancel::CancelHandler,
+            query::{ExtendedQueryHandler, SimpleQueryHandler},
+        },
+        error::{ErrorInfo, PgWireError, PgWireResult},
+        messages::{PgWireBackendMessage, PgWireFrontendMessage},
+        tokio::process_socket,
+    },
+};
+use futures::{Sink, future::BoxFuture};
+use gate::{Gate, Questions};
+use service::{Cancels, Interrupts, Service};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::Semaphore};
+
+/// As many as PostgreSQL takes by itself.
+const CONNECTIONS_MAX: usize = 100;
+/// Of the hash; what PostgreSQL uses.
+const ITERATIONS: usize = 4096;
+const SALT_BYTES: usize = 16;
+const PAUSE: Duration = Duration::from_secs(1);
+const NOBODY: &str = "28000";
+
+/// Who may ask.
+#[derive(Clone)]
+pub struct SqlAccount {
+    /// Its name.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl fmt::Debug for SqlAccount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlAccount").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// Waited for before each statement: brings the session's tables up to date.
+pub type Refresh = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// Answers clients until `shutdown` is done. With `tls`, who comes without it is sent away.
+pub async fn serve_postgres(
+    listener: TcpListener,
+    context: Arc<SessionContext>,
+    account: SqlAccount,
+    mut tls: Option<Tls>,
+    refresh: Refresh,
+    shutdown: impl Future<Output = ()> + Send,
+) {
+    let handlers = Handlers::new(context, account, refresh);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    tokio::pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => return,
+            accepted = listener.accept() => accepted,
+        };
+        match (accepted, connections.clone().try_acquire_owned()) {
+            (Ok((socket, from)), Ok(permit)) => {
+                if let Some(tls) = &mut tls {
+                    tls.renew();
+                }
+                let handlers = handlers.under(tls.as_ref());
+                let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+                tokio::spawn(async move {
+                    if let Err(error) = process_socket(socket, acceptor, Arc::new(handlers)).await {
+                        tracing::debug!(%error, %from, "a connection for SQL ended");
+                    }
+                    drop(permit);
+                });
+            }
+            (Ok((_, from)), Err(_)) => tracing::warn!(%from, CONNECTIONS_MAX, "too many connections for SQL"),
+            (Err(error), _) => {
+                tracing::warn!(%error, "accept a connection for SQL");
+                // As when there are no more file handles: it would fail again at once.
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Handlers {
+    service: Arc<Service>,
+    account: Arc<SqlAccount>,
+    /// Of the server, when clients have to come with TLS.
+    certificate: Option<Arc<[u8]>>,
+    connections: Arc<ConnectionManager>,
+    cancels: Arc<Cancels>,
+}
+
+impl Handlers {
+    fn new(context: Arc<SessionContext>, account: SqlAccount, refresh: Refresh) -> Self {
+        // What none of the first takes is a question, or refused.
+        let hooks: Vec<Arc<dyn QueryHook>> = vec![
+            Arc::new(Gate(refresh)),
+            Arc::new(SetShowHook),
+            Arc::new(TransactionStatementHook),
+            Arc::new(Questions),
+        ];
+        let connections = Arc::new(ConnectionManager::new());
+        let interrupts = Arc::new(Interrupts::default());
+        let service = DfSessionService::new_with_hooks(context.clone(), hooks);
+        Self {
+            service: Arc::new(Service::new(service, context, interrupts.clone())),
+            account: Arc::new(account),
+            certificate: None,
+            cancels: Arc::new(Cancels { manager: connections.clone(), interrupts }),
+            connections,
+        }
+    }
+
+    /// For a connection.
+    fn under(&self, tls: Option<&Tls>) -> Self {
+        Self { certificate: tls.map(|tls| tls.certificate.clone()), ..self.clone() }
+    }
+}
+
+/// Lets in who comes as it is asked for, and then knows the password.
+struct Door {
+    wants_tls: bool,
+    password: SASLAuthStartupHandler<DefaultServerParameterProvider>,
+}
+
+#[async_trait]
+impl StartupHandler for Door {
+    async fn on_startup<C>(&self, client: &mut C, message: PgWireFrontendMessage) -> PgWireResult<()>
+    where
+        C: ClientInfo + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::Error: fmt::Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        if self.wants_tls && !client.is_secure() {
+            return Err(sent_away("this server wants TLS: connect with sslmode=require"));
+        }
+        self.password.on_startup(client, message).await
+    }
+}
+
+impl PgWireServerHandlers for Handlers {
+    fn simple_query_handler(&self) -> Arc<impl SimpleQueryHandler> {
+        self.service.clone()
+    }
+
+    fn extended_query_handler(&self) -> Arc<impl ExtendedQueryHandler> {
+        self.service.clone()
+    }
+
+    fn startup_handler(&self) -> Arc<impl StartupHandler> {
+        let mut scram = ScramAuth::new(self.account.clone());
+        scram.set_iterations(ITERATIONS);
+        let mut parameters = DefaultServerParameterProvider::default();
+        (parameters.is_superuser, parameters.default_transaction_read_only) = (false, true);
+        SERVER_VERSION.clone_into(&mut parameters.server_version);
+        if let Some(Err(error)) = self.certificate.as_deref().map(|pem| scram.configure_certificate(pem)) {
+            // Such as Ed25519, for which RFC 5929 knows no binding: the password alone has to do.
+            tracing::debug!(%error, "passwords are not bound to the certificate");
+        }
+        let password = SASLAuthStartupHandler::new(Arc::new(parameters)).with_scram(scram);
+        let password = password.with_connection_manager(self.connections.clone());
+        Arc::new(Door { wants_tls: self.certificate.is_some(), password })
+    }
+
+    fn cancel_handler(&self) -> Arc<impl CancelHandler> {
+        self.cancels.clone()
+    }
+
+    fn error_handler(&self) -> Arc<impl ErrorHandler> {
+        Arc::new(Codes)
+    }
+}
+
+#[async_trait]
+impl AuthSource for SqlAccount {
+    async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
+        let salt = rand::random::<[u8; SALT_BYTES]>().to_vec();
+        let hash = match login.user() == Some(&self.user) {
+            true => gen_salted_password(&self.password, &salt, ITERATIONS),
+            // No password gives this: who guesses names learns nothing.
+            false => rand::random::<[u8; 32]>().to_vec(),
+        };
+        Ok(Password::new(Some(salt), hash))
+    }
+}
+
+/// An error after which the connection ends.
+fn sent_away(message: &str) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), NOBODY.to_owned(), message.to_owned())))
+}
