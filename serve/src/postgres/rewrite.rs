@@ -187,6 +187,14 @@ impl VisitorMut for Rewriter<'_> {
                     **right = elements;
                 }
             }
+            Expr::SimilarTo { negated, expr, pattern, escape_char: None } => {
+                let is_not = if *negated { "!~" } else { "~" };
+                if let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(similar), .. }) = &**pattern
+                    && let Some(matched) = parsed(&format!("{expr} {is_not} {}", text(&regex_of(similar))))
+                {
+                    *expression = matched;
+                }
+            }
             Expr::Value(ValueWithSpan { value: Value::UnicodeStringLiteral(letters), .. }) => {
                 *expression = text(letters)
             }
@@ -421,6 +429,21 @@ fn quoted_elements(right: &Expr) -> Option<Expr> {
     }
     take(&mut element, was_quoted);
     Some(Expr::Array(Array { elem: elements, named: true }))
+}
+
+/// A pattern of `SIMILAR TO` as a regular expression: `%` and `_` as for `LIKE`, all of the text.
+fn regex_of(similar: &str) -> String {
+    let (mut out, mut rest) = ("^(?:".to_owned(), similar.chars());
+    while let Some(letter) = rest.next() {
+        match letter {
+            '%' => out.push_str(".*"),
+            '_' => out.push('.'),
+            '.' | '^' | '$' => out.extend(['\\', letter]),
+            '\\' => out.extend(['\\'].into_iter().chain(rest.next())),
+            letter => out.push(letter),
+        }
+    }
+    out + ")$"
 }
 
 fn texts_have_no_length(data_type: &mut DataType) {
