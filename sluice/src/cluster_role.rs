@@ -6,7 +6,7 @@ use arrow::datatypes::DataType;
 use clap::Args;
 use datafusion::prelude::{cast, ident};
 use sluice_cluster::{ClusterEngine, Dated, ExecutorSettings, Shared, run_executor, run_scheduler};
-use sluice_gold::{Engine, GoldModel, LakeSession, STACK_BYTES};
+use sluice_gold::{Engine, GoldModel, LakeSession};
 use sluice_sinks::lake::{Location, date_column};
 use sluice_stream_processor::register_batch_functions;
 use std::{
@@ -100,7 +100,7 @@ fn shared(config: &Config) -> Result<Shared> {
 
 /// `sluice gold scheduler`.
 pub(crate) fn scheduler(config: &Config, listen: SocketAddr) -> Result<()> {
-    let runtime = runtime()?;
+    let runtime = roles::runtime()?;
     let stop = roles::stop_signal(&runtime);
     let shared = shared(config)?;
     eprintln!("scheduler of gold at {SCHEME}{listen}");
@@ -115,7 +115,7 @@ async fn stopped(stop: Arc<AtomicBool>) {
 
 /// `sluice gold executor`.
 pub(crate) fn executor(config: &Config, args: ExecutorArgs) -> Result<()> {
-    let runtime = runtime()?;
+    let runtime = roles::runtime()?;
     let address = args.scheduler.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
     let scheduler =
         address.ok_or_else(|| WrongUse(format!("--scheduler {}: give its host and port", args.scheduler)))?;
@@ -130,9 +130,4 @@ pub(crate) fn executor(config: &Config, args: ExecutorArgs) -> Result<()> {
     };
     eprintln!("executor of gold at {}, for the scheduler {}", args.listen, args.scheduler);
     Ok(runtime.block_on(run_executor(settings, shared(config)?))?)
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.enable_all().thread_stack_size(STACK_BYTES).build().context("start the async runtime")
 }

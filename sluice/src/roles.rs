@@ -12,6 +12,7 @@ use crate::{
     sql_role,
 };
 use anyhow::{Context, Result};
+use sluice_gold::STACK_BYTES;
 use sluice_sinks::{Metrics, kpi_store};
 use std::{
     sync::{
@@ -24,7 +25,8 @@ use std::{
 const TICK: Duration = Duration::from_millis(50);
 
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().thread_stack_size(STACK_BYTES).build().context("start the async runtime")
 }
 
 /// Becomes true at the first Ctrl-C or SIGTERM; the second one ends the process at once.

@@ -5,12 +5,15 @@ use crate::Config;
 use anyhow::{Context, Result};
 use std::{
     fs::{self, File, TryLockError},
+    io::ErrorKind,
     path::Path,
 };
 use tempfile::TempDir;
 
+/// Only folders of this name are ours: others that lie in the same place are left alone.
+const PREFIX: &str = "sluice-scratch-";
 /// Held while folders are made and cleared away, so that none is cleared away between being made and being locked.
-const LOCK: &str = "lock";
+const LOCK: &str = "sluice-scratch.lock";
 
 /// A folder for the temporary files of this process, removed with it. What a killed process left is removed by the next one
 /// that makes a folder in the same place.
@@ -31,7 +34,7 @@ impl Scratch {
         let turn = File::create(place.join(LOCK))?;
         turn.lock().context("lock it")?;
         clear(place)?;
-        let dir = tempfile::Builder::new().prefix(&format!("{}-", std::process::id())).tempdir_in(place)?;
+        let dir = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir_in(place)?;
         let alive = File::create(dir.path().join(LOCK))?;
         alive.lock().context("lock it")?;
         Ok(Self { dir, _alive: alive })
@@ -41,15 +44,20 @@ impl Scratch {
 /// Removes the folders whose process has ended.
 fn clear(place: &Path) -> Result<()> {
     for entry in fs::read_dir(place)? {
-        let dir = entry?.path();
-        if !dir.is_dir() {
+        let entry = entry?;
+        let dir = entry.path();
+        if !entry.file_type()?.is_dir() || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
             continue;
         }
-        let is_in_use = match File::open(dir.join(LOCK)).map(|lock| lock.try_lock()) {
-            Ok(Err(TryLockError::WouldBlock)) => true,
-            Ok(Err(TryLockError::Error(error))) => return Err(error).context("lock it"),
-            // Without a lock: it was killed in between.
-            Ok(Ok(())) | Err(_) => false,
+        let is_in_use = match File::open(dir.join(LOCK)) {
+            Ok(lock) => match lock.try_lock() {
+                Ok(()) => false,
+                Err(TryLockError::WouldBlock) => true,
+                Err(TryLockError::Error(error)) => return Err(error).context("lock it"),
+            },
+            // Killed before it had a lock.
+            Err(error) if error.kind() == ErrorKind::NotFound => false,
+            Err(_) => true,
         };
         if !is_in_use && let Err(error) = fs::remove_dir_all(&dir) {
             tracing::warn!(%error, dir = %dir.display(), "a folder of temporary files that nobody uses stays");
@@ -85,15 +93,20 @@ mod tests {
         let mine = Scratch::make(place.path()).unwrap();
         fs::write(mine.dir.path().join("rows"), "1").unwrap();
         // As after a kill: nobody holds its lock.
-        let left = place.path().join("4-left");
+        let left = place.path().join("sluice-scratch-4-left");
         fs::create_dir(&left).unwrap();
         fs::write(left.join(LOCK), "").unwrap();
         fs::write(left.join("rows"), "1").unwrap();
         // Killed before it had a lock.
-        fs::create_dir(place.path().join("5-early")).unwrap();
+        let early = place.path().join("sluice-scratch-5-early");
+        fs::create_dir(&early).unwrap();
+        // Somebody else's.
+        let other_folder = place.path().join("lake");
+        fs::create_dir(&other_folder).unwrap();
 
         let other = Scratch::make(place.path()).unwrap();
-        assert!(!left.exists() && !place.path().join("5-early").exists());
+        assert!(!left.exists() && !early.exists());
+        assert!(other_folder.exists());
         assert!(mine.dir.path().join("rows").exists(), "in use");
         let (first, second) = (mine.dir.path().to_owned(), other.dir.path().to_owned());
         assert_ne!(first, second);

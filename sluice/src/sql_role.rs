@@ -1,15 +1,11 @@
 //! SQL for BI: the tables of the lake as a PostgreSQL server shows its own.
 
-use crate::{
-    Config, WrongUse,
-    config::text_or_file,
-    query,
-    serve_role::{self, Server},
-};
+use crate::{Config, WrongUse, config::text_or_file, query, roles, serve_role};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider, TableProvider},
+    config::Dialect,
     error::{DataFusionError, Result as DataFusionResult},
     execution::runtime_env::RuntimeEnvBuilder,
     prelude::{SessionConfig, SessionContext},
@@ -21,6 +17,8 @@ use sluice_stream_processor::register_batch_functions;
 use std::{
     collections::BTreeMap,
     fmt,
+    net::SocketAddr,
+    ops::Deref,
     path::PathBuf,
     sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -151,8 +149,35 @@ impl SchemaProvider for LakeSchema {
     }
 }
 
+/// Threads for the questions of clients alone: one that computes for long keeps nothing else of the process from its work.
+struct OwnRuntime(Option<tokio::runtime::Runtime>);
+
+impl Deref for OwnRuntime {
+    type Target = tokio::runtime::Runtime;
+
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for OwnRuntime {
+    fn drop(&mut self) {
+        // A question that is under way is not waited for.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Ends when it is dropped.
+pub(crate) struct SqlServer {
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+    _runtime: OwnRuntime,
+}
+
 /// Starts it, unless `sql.listen` is empty.
-pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Option<Server>> {
+pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Result<Option<SqlServer>> {
     if config.sql.listen.is_empty() {
         return Ok(None);
     }
@@ -175,7 +200,10 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
     register_batch_functions(&context);
     sluice_gold::register_functions(&context)?;
     runtime.block_on(add_pg_catalog(&context, CATALOG, &account.user))?;
-    let listener = runtime.block_on(serve_role::bind("sql.listen", &config.sql.listen))?;
+    // After that, whose SQL has a word of DataFusion's own.
+    context.state_ref().write().config_mut().options_mut().sql_parser.dialect = Dialect::PostgreSQL;
+    let own = OwnRuntime(Some(roles::runtime()?));
+    let listener = own.block_on(serve_role::bind("sql.listen", &config.sql.listen))?;
     let address = listener.local_addr().context("listen")?;
     if tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!(%address, "SQL without TLS: who is between it and its clients can read the answers; see [sql] of sluice.toml");
@@ -185,14 +213,14 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
         let lake = lake.clone();
         async move { lake.refresh().await }.boxed()
     });
-    runtime.spawn(serve_postgres(listener, Arc::new(context), account, tls, refresh, async move {
+    own.spawn(serve_postgres(listener, Arc::new(context), account, tls, refresh, async move {
         let _ = stopped.await;
     }));
-    Ok(Some(Server { address, _stop: stop }))
+    Ok(Some(SqlServer { address, _stop: stop, _runtime: own }))
 }
 
 /// Tells where it is.
-pub(crate) fn say(server: Option<&Server>, config: &Config) {
+pub(crate) fn say(server: Option<&SqlServer>, config: &Config) {
     if let Some(server) = server {
         eprintln!(
             "SQL        psql -h {} -p {} -U {} {CATALOG}",

@@ -2,11 +2,12 @@
 
 use datafusion::{arrow::error::ArrowError, common::SchemaError, error::DataFusionError};
 use datafusion_postgres::pgwire::{
-    api::{ClientInfo, ErrorHandler},
+    api::{ClientInfo, ErrorHandler, METADATA_USER},
     error::{ErrorInfo, PgWireError},
 };
 
 const INTERNAL: &str = "XX000";
+const WRONG_PASSWORD: &str = "28P01";
 
 fn code_of(error: &DataFusionError) -> &'static str {
     match error.find_root() {
@@ -36,7 +37,13 @@ fn code_of(error: &DataFusionError) -> &'static str {
 pub(super) struct Codes;
 
 impl ErrorHandler for Codes {
-    fn on_error<C: ClientInfo>(&self, _: &C, error: &mut PgWireError) {
+    fn on_error<C: ClientInfo>(&self, client: &C, error: &mut PgWireError) {
+        if let PgWireError::InvalidPassword(_) = error {
+            let user = client.metadata().get(METADATA_USER).map_or("", String::as_str);
+            let told = format!("password authentication failed for user \"{user}\"");
+            *error =
+                PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), WRONG_PASSWORD.to_owned(), told)));
+        }
         if let PgWireError::ApiError(cause) = error
             && let Some(cause) = cause.downcast_ref::<DataFusionError>()
         {

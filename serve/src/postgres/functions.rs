@@ -1,10 +1,13 @@
 //! Functions that clients of PostgreSQL call to find their way: most say what is so for every table here.
 
-use super::catalog::{SERVER_VERSION, SETTINGS};
+use super::{
+    catalog::{SERVER_VERSION, SETTINGS},
+    rewrite::INTERVAL_TIMES,
+};
 use arrow::{
-    array::{Array, ArrayRef, AsArray, BooleanArray, StringArray},
+    array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray},
     compute::cast,
-    datatypes::DataType,
+    datatypes::{DataType, Float64Type, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit},
 };
 use datafusion::{
     common::{ScalarValue, exec_err},
@@ -17,13 +20,14 @@ use datafusion::{
 };
 use std::sync::Arc;
 
+const DAYS_OF_MONTH: f64 = 30.0;
+const NANOSECONDS_OF_DAY: f64 = 86_400e9;
 /// In the numbering of PostgreSQL.
 const UTF8: i32 = 6;
 /// What may be done to everything here.
 const GRANTED: [&str; 4] = ["select", "usage", "connect", "execute"];
 /// Of a description that nobody gave, or of a thing that there is not.
-const UNKNOWN_TEXTS: [&str; 15] = [
-    "json_build_object",
+const UNKNOWN_TEXTS: [&str; 13] = [
     "pg_get_function_arguments",
     "pg_get_function_identity_arguments",
     "pg_get_function_result",
@@ -34,7 +38,6 @@ const UNKNOWN_TEXTS: [&str; 15] = [
     "pg_get_serial_sequence",
     "pg_get_triggerdef",
     "pg_get_viewdef",
-    "pg_size_pretty",
     "pg_tablespace_location",
     "shobj_description",
     "pg_advisory_unlock_all",
@@ -87,6 +90,33 @@ pub(super) fn register(context: &SessionContext, user: &str) {
         DataType::Utf8,
         Arc::new(current_setting),
     )));
+    let sizes = |arguments: &[ColumnarValue]| {
+        let bytes = first(arguments)?;
+        let texts = bytes.as_primitive::<Int64Type>().iter().map(|bytes| bytes.map(size_text));
+        Ok(ColumnarValue::Array(Arc::new(texts.collect::<StringArray>())))
+    };
+    context.register_udf(create_udf(
+        "pg_size_pretty",
+        vec![DataType::Int64],
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(sizes),
+    ));
+    let times = |arguments: &[ColumnarValue]| {
+        let arrays = ColumnarValue::values_to_arrays(arguments)?;
+        let intervals = arrays[0].as_primitive::<IntervalMonthDayNanoType>();
+        let factors = arrays[1].as_primitive::<Float64Type>();
+        let products = intervals.iter().zip(factors).map(|(interval, factor)| Some(interval_times(interval?, factor?)));
+        Ok(ColumnarValue::Array(Arc::new(products.collect::<PrimitiveArray<IntervalMonthDayNanoType>>())))
+    };
+    let interval = DataType::Interval(IntervalUnit::MonthDayNano);
+    context.register_udf(create_udf(
+        INTERVAL_TIMES,
+        vec![interval.clone(), DataType::Float64],
+        interval,
+        Volatility::Immutable,
+        Arc::new(times),
+    ));
     // What is set so stays as it was; it says what it was asked to set, as clients expect.
     let set_config = |arguments: &[ColumnarValue]| Ok(arguments[1].clone());
     context.register_udf(create_udf(
@@ -96,6 +126,28 @@ pub(super) fn register(context: &SessionContext, user: &str) {
         Volatility::Volatile,
         Arc::new(set_config),
     ));
+}
+
+/// As PostgreSQL multiplies: what is left of a month becomes days, 30 to a month, and what is left of a day its time.
+fn interval_times(interval: IntervalMonthDayNano, factor: f64) -> IntervalMonthDayNano {
+    let months = f64::from(interval.months) * factor;
+    let days = f64::from(interval.days) * factor + months.fract() * DAYS_OF_MONTH;
+    let nanoseconds = interval.nanoseconds as f64 * factor + days.fract() * NANOSECONDS_OF_DAY;
+    // Beyond what there is, the longest there is: such a cast saturates.
+    IntervalMonthDayNano::new(months.trunc() as i32, days.trunc() as i32, nanoseconds.round() as i64)
+}
+
+/// In the largest unit of which there are ten.
+fn size_text(bytes: i64) -> String {
+    let mut units = ["bytes", "kB", "MB", "GB", "TB"].into_iter();
+    let (mut size, mut unit) = (bytes, units.next().unwrap_or_default());
+    for larger in units {
+        if size.abs() < 10 * 1024 {
+            break;
+        }
+        (size, unit) = ((size + 512) / 1024, larger);
+    }
+    format!("{size} {unit}")
 }
 
 fn text(value: &str) -> ScalarValue {
@@ -255,6 +307,20 @@ mod tests {
 
     fn format(pattern: &str, values: &[Option<&str>]) -> Option<String> {
         formatted(pattern, values.iter().map(|value| value.map(str::to_owned))).ok()
+    }
+
+    #[test]
+    fn a_part_of_an_interval_is_one_of_smaller_units() {
+        let of = |months, days, hours: i64| IntervalMonthDayNano::new(months, days, hours * 3_600_000_000_000);
+        assert_eq!(interval_times(of(1, 0, 0), 1.5), of(1, 15, 0));
+        assert_eq!(interval_times(of(0, 1, 0), 0.5), of(0, 0, 12));
+        assert_eq!(interval_times(of(0, 0, 2), -3.0), of(0, 0, -6));
+    }
+
+    #[test]
+    fn a_size_is_short() {
+        let sizes = [0, 10_239, 10_240, 20 << 20].map(size_text);
+        assert_eq!(sizes, ["0 bytes", "10239 bytes", "10 kB", "20 MB"]);
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use super::{
     Refresh,
     catalog::SETTINGS,
-    sent_away,
-    service::{PUBLIC, SEARCH_PATH, TIMEOUT},
+    is_logged_in, log_in_first,
+    service::{AtLogin, PUBLIC, SEARCH_PATH, TIMEOUT},
 };
 use async_trait::async_trait;
 use datafusion::{
     common::ParamValues,
     logical_expr::{LogicalPlan, LogicalPlanBuilder},
     prelude::{SQLOptions, SessionContext},
-    sql::sqlparser::ast::{CloseCursor, Ident, Set, Statement},
+    sql::sqlparser::ast::{CloseCursor, Ident, Reset, ResetStatement, Set, Statement},
 };
 use datafusion_postgres::{
     QueryHook,
@@ -65,16 +65,8 @@ const OF_THE_CLIENT: [&str; 7] = [
 ];
 
 /// What is kept of that, by the names the library has for it.
-const OF_A_SESSION: [&str; 8] = [
-    "bytea_output",
-    "datestyle",
-    "extra_float_digits",
-    "intervalstyle",
-    SEARCH_PATH,
-    "statement_timeout",
-    TIMEOUT,
-    "timezone",
-];
+const OF_A_SESSION: [&str; 7] =
+    ["bytea_output", "datestyle", "extra_float_digits", "intervalstyle", SEARCH_PATH, TIMEOUT, "timezone"];
 
 /// What becomes of a `SET`: the session is shared by all clients, and none changes it for the others.
 #[derive(Debug, PartialEq)]
@@ -105,9 +97,8 @@ pub(super) struct Gate(pub Refresh);
 impl Gate {
     /// Why a statement is not let through.
     async fn check<C: ClientInfo + Sync + ?Sized>(&self, statement: &Statement, client: &C) -> PgWireResult<()> {
-        // It gets one when its password was right, and is not asked again.
-        if client.pid_and_secret_key().0 == 0 {
-            return Err(sent_away("log in first"));
+        if !is_logged_in(client) {
+            return Err(log_in_first());
         }
         match statement {
             Statement::Set(set) if setting(set) == Setting::Refused => Err(only_questions(statement)),
@@ -149,7 +140,9 @@ fn done(statement: &Statement) -> Option<&'static str> {
 /// The schemas that a client wants tables to be looked for in: the library takes texts alone for them, not names.
 fn path_of(set: &Set) -> Option<String> {
     match set {
-        Set::SingleAssignment { variable, values, .. } if variable.to_string().eq_ignore_ascii_case(SEARCH_PATH) => {
+        Set::SingleAssignment { scope: None, variable, values, .. }
+            if variable.to_string().eq_ignore_ascii_case(SEARCH_PATH) =>
+        {
             let names: Vec<String> = values.iter().map(ToString::to_string).collect();
             Some(names.join(","))
         }
@@ -165,12 +158,30 @@ fn leave(statement: &Statement, client: &mut dyn HookClient) {
                 client.metadata_mut().insert(SEARCH_PATH.to_owned(), path);
             }
         }
-        Statement::Discard { .. } | Statement::Reset(_) => {
-            client.metadata_mut().retain(|name, _| !OF_A_SESSION.contains(&name.as_str()));
+        Statement::Discard { .. } | Statement::Reset(ResetStatement { reset: Reset::ALL }) => {
+            client.portal_store().clear_portals();
+            OF_A_SESSION.iter().for_each(|name| reset(name, client));
         }
+        Statement::Reset(ResetStatement { reset: Reset::ConfigurationParameter(name) }) => {
+            match name.to_string().to_lowercase().as_str() {
+                "statement_timeout" => reset(TIMEOUT, client),
+                name if OF_A_SESSION.contains(&name) => reset(name, client),
+                _ => {}
+            }
+        }
+        Statement::Close { cursor: CloseCursor::All } => client.portal_store().clear_portals(),
         Statement::Deallocate { name, .. } => client.portal_store().rm_statement(&name.value),
         _ => {}
     }
+}
+
+/// What a client has set is as it was when it came.
+fn reset(name: &str, client: &mut dyn HookClient) {
+    let path = client.session_extensions().get::<AtLogin>().and_then(|login| login.path.clone());
+    match path.filter(|_| name == SEARCH_PATH) {
+        Some(path) => client.metadata_mut().insert(name.to_owned(), path),
+        None => client.metadata_mut().remove(name),
+    };
 }
 
 /// What a client has set, or a server is asked for.

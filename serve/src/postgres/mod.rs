@@ -1,5 +1,5 @@
-//! The wire protocol of PostgreSQL over a session of DataFusion: read-only, one account, SCRAM-SHA-256 (RFC 7677), and over TLS
-//! bound to the certificate (SCRAM-SHA-256-PLUS, `tls-server-end-point` of RFC 5929).
+//! The wire protocol of PostgreSQL over a session of DataFusion: read-only, one account, SCRAM-SHA-256 (RFC 7677); over TLS, for
+//! clients that want it, with the certificate in the proof (SCRAM-SHA-256-PLUS, `tls-server-end-point` of RFC 5929).
 
 mod catalog;
 mod codes;
@@ -21,7 +21,8 @@ use datafusion_postgres::{
     hooks::{set_show::SetShowHook, transactions::TransactionStatementHook},
     pgwire::{
         api::{
-            ClientInfo, ConnectionManager, ErrorHandler, PgWireServerHandlers,
+            ClientInfo, ConnectionManager, ErrorHandler, METADATA_DATABASE, PgWireServerHandlers,
+            RandomPidSecretKeyGenerator,
             auth::{
                 AuthSource, DefaultServerParameterProvider, LoginInfo, Password, StartupHandler,
                 sasl::{
@@ -29,7 +30,7 @@ use datafusion_postgres::{
                     scram::{ScramAuth, gen_salted_password},
                 },
             },
-            cancel::CancelHandler,
+            cancel::{CancelHandler, DefaultCancelHandler},
             query::{ExtendedQueryHandler, SimpleQueryHandler},
         },
         error::{ErrorInfo, PgWireError, PgWireResult},
@@ -39,8 +40,17 @@ use datafusion_postgres::{
 };
 use futures::{Sink, future::BoxFuture};
 use gate::{Gate, Questions};
-use service::{Cancels, Interrupts, Service};
-use std::{fmt, future::Future, sync::Arc, time::Duration};
+use service::{AtLogin, SEARCH_PATH, Service};
+use socket2::{SockRef, TcpKeepalive};
+use std::{
+    fmt,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::{net::TcpListener, sync::Semaphore};
 
 /// As many as PostgreSQL takes by itself.
@@ -48,8 +58,13 @@ const CONNECTIONS_MAX: usize = 100;
 /// Of the hash; what PostgreSQL uses.
 const ITERATIONS: usize = 4096;
 const SALT_BYTES: usize = 16;
+/// And so long it may be silent before it is asked whether it is still there.
+const LOGIN_WITHIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 const NOBODY: &str = "28000";
+const NO_DATABASE: &str = "3D000";
+/// What tools connect to before they know which there are.
+const MAINTENANCE: &str = "postgres";
 
 /// Who may ask.
 #[derive(Clone)]
@@ -93,8 +108,21 @@ pub async fn serve_postgres(
                 }
                 let handlers = handlers.under(tls.as_ref());
                 let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
+                let alive = TcpKeepalive::new().with_time(LOGIN_WITHIN);
+                if let Err(error) = SockRef::from(&socket).set_tcp_keepalive(&alive) {
+                    tracing::debug!(%error, %from, "a client for SQL that is gone will not be noticed");
+                }
                 tokio::spawn(async move {
-                    if let Err(error) = process_socket(socket, acceptor, Arc::new(handlers)).await {
+                    let logged_in = handlers.logged_in.clone();
+                    let session = process_socket(socket, acceptor, Arc::new(handlers));
+                    tokio::pin!(session);
+                    let ended = match tokio::time::timeout(LOGIN_WITHIN, &mut session).await {
+                        Ok(ended) => ended,
+                        Err(_) if logged_in.load(Ordering::Acquire) => session.await,
+                        // It would hold a place that others wait for.
+                        Err(_) => Err(std::io::Error::other("nobody has logged in")),
+                    };
+                    if let Err(error) = ended {
                         tracing::debug!(%error, %from, "a connection for SQL ended");
                     }
                     drop(permit);
@@ -117,7 +145,12 @@ struct Handlers {
     /// Of the server, when clients have to come with TLS.
     certificate: Option<Arc<[u8]>>,
     connections: Arc<ConnectionManager>,
-    cancels: Arc<Cancels>,
+    cancel: Arc<DefaultCancelHandler>,
+    /// Numbers connections: cancelling finds them by it.
+    numbers: Arc<RandomPidSecretKeyGenerator>,
+    logged_in: Arc<AtomicBool>,
+    /// The only one, by name.
+    database: String,
 }
 
 impl Handlers {
@@ -130,20 +163,23 @@ impl Handlers {
             Arc::new(Questions),
         ];
         let connections = Arc::new(ConnectionManager::new());
-        let interrupts = Arc::new(Interrupts::default());
         let service = DfSessionService::new_with_hooks(context.clone(), hooks);
+        let database = context.copied_config().options().catalog.default_catalog.clone();
         Self {
-            service: Arc::new(Service::new(service, context, interrupts.clone())),
+            service: Arc::new(Service::new(service, context)),
             account: Arc::new(account),
             certificate: None,
-            cancels: Arc::new(Cancels { manager: connections.clone(), interrupts }),
+            cancel: Arc::new(DefaultCancelHandler::new(connections.clone())),
+            numbers: Arc::default(),
+            logged_in: Arc::default(),
+            database,
             connections,
         }
     }
 
     /// For a connection.
     fn under(&self, tls: Option<&Tls>) -> Self {
-        Self { certificate: tls.map(|tls| tls.certificate.clone()), ..self.clone() }
+        Self { certificate: tls.map(|tls| tls.certificate.clone()), logged_in: Arc::default(), ..self.clone() }
     }
 }
 
@@ -151,6 +187,8 @@ impl Handlers {
 struct Door {
     wants_tls: bool,
     password: SASLAuthStartupHandler<DefaultServerParameterProvider>,
+    logged_in: Arc<AtomicBool>,
+    database: String,
 }
 
 #[async_trait]
@@ -164,7 +202,18 @@ impl StartupHandler for Door {
         if self.wants_tls && !client.is_secure() {
             return Err(sent_away("this server wants TLS: connect with sslmode=require"));
         }
-        self.password.on_startup(client, message).await
+        self.password.on_startup(client, message).await?;
+        if is_logged_in(client) {
+            let database = client.metadata().get(METADATA_DATABASE);
+            if let Some(database) = database.filter(|name| **name != self.database && *name != MAINTENANCE) {
+                let told = format!("database \"{database}\" does not exist: the lake is \"{}\"", self.database);
+                return Err(fatal(NO_DATABASE, &told));
+            }
+            let path = client.metadata().get(SEARCH_PATH).cloned();
+            client.session_extensions().get_or_insert_with(|| AtLogin { path });
+            self.logged_in.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 }
 
@@ -189,11 +238,17 @@ impl PgWireServerHandlers for Handlers {
         }
         let password = SASLAuthStartupHandler::new(Arc::new(parameters)).with_scram(scram);
         let password = password.with_connection_manager(self.connections.clone());
-        Arc::new(Door { wants_tls: self.certificate.is_some(), password })
+        let password = password.with_pid_secret_key_generator(self.numbers.clone());
+        Arc::new(Door {
+            wants_tls: self.certificate.is_some(),
+            password,
+            logged_in: self.logged_in.clone(),
+            database: self.database.clone(),
+        })
     }
 
     fn cancel_handler(&self) -> Arc<impl CancelHandler> {
-        self.cancels.clone()
+        self.cancel.clone()
     }
 
     fn error_handler(&self) -> Arc<impl ErrorHandler> {
@@ -205,16 +260,30 @@ impl PgWireServerHandlers for Handlers {
 impl AuthSource for SqlAccount {
     async fn get_password(&self, login: &LoginInfo) -> PgWireResult<Password> {
         let salt = rand::random::<[u8; SALT_BYTES]>().to_vec();
-        let hash = match login.user() == Some(&self.user) {
-            true => gen_salted_password(&self.password, &salt, ITERATIONS),
-            // No password gives this: who guesses names learns nothing.
-            false => rand::random::<[u8; 32]>().to_vec(),
-        };
+        // Of an unknown name, too, and no password gives what it then gets: who guesses names learns nothing, nor by the clock.
+        let mut hash = gen_salted_password(&self.password, &salt, ITERATIONS);
+        if login.user() != Some(&self.user) {
+            hash = rand::random::<[u8; 32]>().to_vec();
+        }
         Ok(Password::new(Some(salt), hash))
     }
 }
 
+/// A connection gets a number when its password was right, and is not asked again.
+fn is_logged_in(client: &(impl ClientInfo + ?Sized)) -> bool {
+    client.pid_and_secret_key().0 != 0
+}
+
+/// What is said to who asks before.
+fn log_in_first() -> PgWireError {
+    sent_away("log in first")
+}
+
 /// An error after which the connection ends.
 fn sent_away(message: &str) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), NOBODY.to_owned(), message.to_owned())))
+    fatal(NOBODY, message)
+}
+
+fn fatal(code: &str, message: &str) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message.to_owned())))
 }

@@ -2,9 +2,10 @@
 
 use datafusion::sql::sqlparser::{
     ast::{
-        AccessExpr, Array, BinaryOperator, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-        Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
-        TableWithJoins, TimezoneInfo, Value, ValueWithSpan, Visit, VisitMut, Visitor, VisitorMut,
+        AccessExpr, Array, BinaryOperator, ContextModifier, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+        FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, Set,
+        SetExpr, Statement, TableFactor, TableWithJoins, TimezoneInfo, Value, ValueWithSpan, Visit, VisitMut, Visitor,
+        VisitorMut,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
@@ -36,24 +37,35 @@ const NEVER_FILLED: [&str; 2] = ["pg_attrdef", "pg_sequence"];
 const AGGREGATES: [&str; 6] = ["agg(", "count(", "max(", "min(", "sum(", "bool_"];
 /// Of an index and its columns, a row for each: there are no indexes.
 const EXPANDED: &str = "_pg_expandarray";
-/// Templates of `to_char` and the words of `strftime` for them, longer ones before what they begin with.
-const TEMPLATES: [(&str, &str); 16] = [
-    ("YYYY", "%Y"),
-    ("IYYY", "%G"),
-    ("YY", "%y"),
-    ("MM", "%m"),
-    ("DDD", "%j"),
-    ("DD", "%d"),
-    ("HH24", "%H"),
-    ("HH12", "%I"),
-    ("HH", "%I"),
-    ("MI", "%M"),
-    ("SS", "%S"),
-    ("MS", "%3f"),
-    ("US", "%6f"),
-    ("IW", "%V"),
-    ("ID", "%u"),
-    ("AM", "%p"),
+/// The name of our function that multiplies an interval.
+pub(super) const INTERVAL_TIMES: &str = "interval_times";
+/// Functions that take a template.
+const BY_TEMPLATE: [&str; 3] = ["to_char", "to_date", "to_timestamp"];
+/// Words of a template of `to_char` and those of `strftime` for them, longer ones before what they begin with; none where there is
+/// none.
+const TEMPLATES: [(&str, Option<&str>); 22] = [
+    ("YYYY", Some("%Y")),
+    ("IYYY", Some("%G")),
+    ("YY", Some("%y")),
+    ("FMMonth", Some("%B")),
+    ("FMDay", Some("%A")),
+    ("Mon", Some("%b")),
+    ("Dy", Some("%a")),
+    ("MM", Some("%m")),
+    ("IDDD", None),
+    ("DDD", Some("%j")),
+    ("DD", Some("%d")),
+    ("HH24", Some("%H")),
+    ("HH12", Some("%I")),
+    ("HH", Some("%I")),
+    ("MI", Some("%M")),
+    ("SSSS", None),
+    ("SS", Some("%S")),
+    ("MS", Some("%3f")),
+    ("US", Some("%6f")),
+    ("IW", Some("%V")),
+    ("AM", Some("%p")),
+    ("PM", Some("%p")),
 ];
 
 /// What is known besides the text.
@@ -64,42 +76,88 @@ pub(super) struct Asked<'a> {
     pub schema_of: &'a dyn Fn(&str) -> Option<String>,
 }
 
-/// The same question for DataFusion. What cannot be parsed, or needs no other words, stays as it is.
-pub(super) fn rewrite<'a>(sql: &'a str, asked: &Asked<'_>) -> Cow<'a, str> {
-    if KNOWN_BY_WORDS.iter().any(|words| sql.contains(words)) {
-        return Cow::Borrowed(sql);
+/// The statements of a text.
+pub(super) fn one_by_one(sql: &str) -> Vec<Cow<'_, str>> {
+    match Parser::parse_sql(&PostgreSqlDialect {}, sql) {
+        Ok(mut statements) if statements.len() > 1 => {
+            statements.iter_mut().for_each(print_exactly);
+            statements.iter().map(|statement| Cow::Owned(statement.to_string())).collect()
+        }
+        // What is wrong with it, the library says.
+        _ => vec![Cow::Borrowed(sql)],
     }
-    let Ok(mut statements) = Parser::parse_sql(&PostgreSqlDialect {}, sql) else { return Cow::Borrowed(sql) };
+}
+
+/// The same question for DataFusion. What cannot be parsed, or needs no other words, stays as it is.
+///
+/// # Errors
+/// With what there is no word for.
+pub(super) fn rewrite<'a>(sql: &'a str, asked: &Asked<'_>) -> Result<Cow<'a, str>, String> {
+    let Ok(mut statements) = Parser::parse_sql(&PostgreSqlDialect {}, sql) else { return Ok(Cow::Borrowed(sql)) };
     let before = statements.clone();
-    for statement in &mut statements {
-        if let Statement::ShowVariable { variable } = statement
-            && matches!(&variable[..], [all] if all.value.eq_ignore_ascii_case("all"))
-            && let Ok(mut other) = Parser::parse_sql(&PostgreSqlDialect {}, ALL_SETTINGS)
-        {
-            *statement = other.remove(0);
-        }
-        let mut seen = Seen::default();
-        let _ = Visit::visit(statement, &mut seen);
-        let _ = VisitMut::visit(statement, &mut Rewriter { asked, seen: &seen });
-        if let Statement::Query(query) = statement
-            && !seen.catalog
-            && let SetExpr::Select(select) = &mut *query.body
-        {
-            name_columns(select);
-        }
+    statements.iter_mut().for_each(print_exactly);
+    if !KNOWN_BY_WORDS.iter().any(|words| sql.contains(words)) {
+        statements.iter_mut().try_for_each(|statement| rewrite_statement(statement, asked))?;
     }
     if statements == before {
-        return Cow::Borrowed(sql);
+        return Ok(Cow::Borrowed(sql));
     }
     let texts: Vec<String> = statements.iter().map(Statement::to_string).collect();
-    Cow::Owned(texts.join("; "))
+    Ok(Cow::Owned(texts.join("; ")))
+}
+
+fn rewrite_statement(statement: &mut Statement, asked: &Asked<'_>) -> Result<(), String> {
+    if let Statement::ShowVariable { variable } = statement
+        && matches!(&variable[..], [all] if all.value.eq_ignore_ascii_case("all"))
+        && let Ok(mut other) = Parser::parse_sql(&PostgreSqlDialect {}, ALL_SETTINGS)
+    {
+        *statement = other.remove(0);
+    }
+    if let Statement::Set(Set::SingleAssignment { scope, .. }) = statement
+        && *scope == Some(ContextModifier::Session)
+    {
+        *scope = None;
+    }
+    let mut seen = Seen::default();
+    let _ = Visit::visit(statement, &mut seen);
+    let _ = VisitMut::visit(statement, &mut Qualifier { schema_of: asked.schema_of, own: Vec::new() });
+    let mut rewriter = Rewriter { declared: asked.declared, in_catalog: seen.catalog, unknown: None };
+    let _ = VisitMut::visit(statement, &mut rewriter);
+    if let Some(unknown) = rewriter.unknown {
+        return Err(unknown);
+    }
+    if let Statement::Query(query) = statement
+        && !seen.catalog
+        && let SetExpr::Select(select) = &mut *query.body
+    {
+        name_columns(select, &seen.names);
+    }
+    Ok(())
+}
+
+/// Lets texts be printed as they are: the parser's own way to print one with a quote in it changes it.
+fn print_exactly(statement: &mut Statement) {
+    struct Exactly;
+    impl VisitorMut for Exactly {
+        type Break = ();
+
+        fn pre_visit_value(&mut self, value: &mut ValueWithSpan) -> ControlFlow<()> {
+            if let Value::SingleQuotedString(text) = &mut value.value
+                && text.contains('\'')
+            {
+                value.value = Value::EscapedStringLiteral(mem::take(text));
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let _ = VisitMut::visit(statement, &mut Exactly);
 }
 
 /// What a statement names.
 #[derive(Default)]
 struct Seen {
-    /// Tables of its own, by `WITH`.
-    own: HashSet<String>,
+    /// Columns, in small letters.
+    names: HashSet<String>,
     /// Whether it looks things up in the catalog.
     catalog: bool,
 }
@@ -107,9 +165,13 @@ struct Seen {
 impl Visitor for Seen {
     type Break = ();
 
-    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
-        let tables = query.with.iter().flat_map(|with| &with.cte_tables);
-        self.own.extend(tables.map(|table| table.alias.name.value.clone()));
+    fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
+        let name = match expression {
+            Expr::Identifier(name) => Some(name),
+            Expr::CompoundIdentifier(names) => names.last(),
+            _ => None,
+        };
+        self.names.extend(name.map(|name| name.value.to_lowercase()));
         ControlFlow::Continue(())
     }
 
@@ -119,29 +181,51 @@ impl Visitor for Seen {
     }
 }
 
-fn last(name: &ObjectName) -> Option<&Ident> {
-    name.0.last().and_then(ObjectNamePart::as_ident)
+/// Gives tables without a schema the one in which they are found.
+struct Qualifier<'a> {
+    schema_of: &'a dyn Fn(&str) -> Option<String>,
+    /// Tables that the questions around this one have made for themselves, by `WITH`.
+    own: Vec<HashSet<String>>,
 }
 
-fn is_of_the_catalog(name: &ObjectName) -> bool {
-    last(name).is_some_and(|name| name.value.to_lowercase().starts_with("pg_"))
+/// As it is looked up.
+fn folded(name: &Ident) -> String {
+    if name.quote_style.is_some() { name.value.clone() } else { name.value.to_lowercase() }
 }
 
-struct Rewriter<'a> {
-    asked: &'a Asked<'a>,
-    seen: &'a Seen,
-}
-
-impl VisitorMut for Rewriter<'_> {
+impl VisitorMut for Qualifier<'_> {
     type Break = ();
 
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        self.own.push(HashSet::new());
+        if let Some(with) = &mut query.with {
+            for table in &mut with.cte_tables {
+                let name = folded(&table.alias.name);
+                let inner = |this: &mut Self, name| this.own.last_mut().map(|own| own.insert(name));
+                if with.recursive {
+                    inner(self, name.clone());
+                }
+                // Before it has its name, which is that of another table within it. All of them are visited once more after
+                // this, when nothing is left to be done in them.
+                let _ = VisitMut::visit(&mut table.query, self);
+                inner(self, name);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+        self.own.pop();
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_relation(&mut self, name: &mut ObjectName) -> ControlFlow<()> {
-        if let [ObjectNamePart::Identifier(table)] = &name.0[..]
-            && !self.seen.own.contains(&table.value)
-        {
-            let schema = match OF_THE_CATALOG.iter().any(|known| known.eq_ignore_ascii_case(&table.value)) {
+        let [ObjectNamePart::Identifier(table)] = &name.0[..] else { return ControlFlow::Continue(()) };
+        let table = folded(table);
+        if !self.own.iter().any(|own| own.contains(&table)) {
+            let schema = match OF_THE_CATALOG.contains(&table.as_str()) {
                 true => Some(CATALOG.to_owned()),
-                false => (self.asked.schema_of)(&table.value),
+                false => (self.schema_of)(&table),
             };
             if let Some(schema) = schema {
                 name.0.insert(0, ObjectNamePart::Identifier(Ident::with_quote('"', schema)));
@@ -149,6 +233,31 @@ impl VisitorMut for Rewriter<'_> {
         }
         ControlFlow::Continue(())
     }
+}
+
+fn last(name: &ObjectName) -> Option<&Ident> {
+    name.0.last().and_then(ObjectNamePart::as_ident)
+}
+
+/// Whether a table is one of `pg_catalog`, or is looked for there.
+fn is_of_the_catalog(name: &ObjectName) -> bool {
+    let names: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(folded).collect();
+    match &names[..] {
+        [table] => table.starts_with("pg_"),
+        [.., schema, _] => schema == CATALOG,
+        [] => false,
+    }
+}
+
+struct Rewriter<'a> {
+    declared: &'a [Option<Type>],
+    in_catalog: bool,
+    /// What there is no word for.
+    unknown: Option<String>,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = ();
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &mut query.limit_clause {
@@ -169,7 +278,9 @@ impl VisitorMut for Rewriter<'_> {
     fn post_visit_expr(&mut self, expression: &mut Expr) -> ControlFlow<()> {
         match expression {
             Expr::Subquery(query) => match looks_into(query) {
-                Some(tables) if tables.iter().all(|table| NEVER_FILLED.contains(&table.as_str())) => {
+                Some(tables)
+                    if !is_aggregated(query) && tables.iter().all(|table| NEVER_FILLED.contains(&table.as_str())) =>
+                {
                     if let Some(nothing) = parsed("CAST(NULL AS TEXT)") {
                         *expression = nothing;
                     }
@@ -178,18 +289,25 @@ impl VisitorMut for Rewriter<'_> {
                 None => {}
             },
             Expr::Function(function) => {
-                if let Some(other) = other_function(function, self.seen.catalog) {
+                let is_by_template = |name: &Ident| BY_TEMPLATE.contains(&name.value.to_lowercase().as_str());
+                if last(&function.name).is_some_and(is_by_template) {
+                    self.unknown = self.unknown.take().or(translate_template(function).err());
+                } else if let Some(other) = other_function(function, self.in_catalog) {
                     *expression = other;
                 }
             }
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } => {
-                if let Some(elements) = quoted_elements(right) {
-                    **right = elements;
+                let list = match &mut **right {
+                    Expr::Cast { expr, .. } | Expr::Nested(expr) => &mut **expr,
+                    other => other,
+                };
+                if let Some(elements) = literal(list).and_then(quoted_elements) {
+                    *list = elements;
                 }
             }
             Expr::SimilarTo { negated, expr, pattern, escape_char: None } => {
                 let is_not = if *negated { "!~" } else { "~" };
-                if let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(similar), .. }) = &**pattern
+                if let Some(similar) = literal(pattern)
                     && let Some(matched) = parsed(&format!("{expr} {is_not} {}", text(&regex_of(similar))))
                 {
                     *expression = matched;
@@ -207,13 +325,26 @@ impl VisitorMut for Rewriter<'_> {
                 }
             }
             Expr::Substring { expr, substring_from: Some(pattern), substring_for: None, .. }
-                if matches!(&**pattern, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. })) =>
+                if literal(pattern).is_some() =>
             {
                 if let Some(found) = parsed(&format!("(regexp_match({expr}, {pattern}))[1]")) {
                     *expression = found;
                 }
             }
-            Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right } if self.seen.catalog => {
+            Expr::BinaryOp { left, op: BinaryOperator::Multiply, right }
+                if matches!(**left, Expr::Interval(_)) || matches!(**right, Expr::Interval(_)) =>
+            {
+                let (interval, times) = if matches!(**left, Expr::Interval(_)) { (left, right) } else { (right, left) };
+                if let Some(product) = parsed(&format!("{INTERVAL_TIMES}({interval}, {times})")) {
+                    *expression = product;
+                }
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Divide, right } if matches!(**left, Expr::Interval(_)) => {
+                if let Some(part) = parsed(&format!("{INTERVAL_TIMES}({left}, 1.0 / ({right}))")) {
+                    *expression = part;
+                }
+            }
+            Expr::BinaryOp { left, op: BinaryOperator::Eq | BinaryOperator::NotEq, right } if self.in_catalog => {
                 truth_is_no_text(left, right);
             }
             Expr::Like { pattern, escape_char, .. } | Expr::ILike { pattern, escape_char, .. } => {
@@ -226,7 +357,7 @@ impl VisitorMut for Rewriter<'_> {
             }
             Expr::Value(ValueWithSpan { value: Value::Placeholder(name), .. }) => {
                 let at = name.strip_prefix('$').and_then(|number| number.parse::<usize>().ok());
-                let declared = at.and_then(|at| self.asked.declared.get(at.checked_sub(1)?)?.as_ref());
+                let declared = at.and_then(|at| self.declared.get(at.checked_sub(1)?)?.as_ref());
                 if let Some(data_type) = declared.and_then(type_in_sql) {
                     *expression = cast(expression.clone(), data_type);
                 }
@@ -247,7 +378,20 @@ fn cast(expression: Expr, data_type: DataType) -> Expr {
 }
 
 fn text(value: &str) -> Expr {
-    Expr::value(Value::SingleQuotedString(value.to_owned()))
+    Expr::value(match value.contains('\'') {
+        true => Value::EscapedStringLiteral(value.to_owned()),
+        false => Value::SingleQuotedString(value.to_owned()),
+    })
+}
+
+fn literal(expression: &Expr) -> Option<&str> {
+    match expression {
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text) | Value::EscapedStringLiteral(text),
+            ..
+        }) => Some(text),
+        _ => None,
+    }
 }
 
 /// The type by which a parameter is read as its client sends it. Texts, decimals and what is not said take the type of what they
@@ -282,20 +426,25 @@ fn looks_into(query: &Query) -> Option<Vec<String>> {
     select.from.iter().map(table_of).collect()
 }
 
+fn is_aggregated(query: &Query) -> bool {
+    let SetExpr::Select(select) = &*query.body else { return false };
+    select.projection.iter().any(|item| {
+        let words = item.to_string().to_lowercase();
+        AGGREGATES.iter().any(|name| words.contains(name))
+    })
+}
+
 /// Such a look gives one row; DataFusion wants it aggregated to believe that.
 fn aggregate_lookup(query: &mut Query) {
+    let is_one_of_many = is_aggregated(query);
     let SetExpr::Select(select) = &mut *query.body else { return };
     if let [SelectItem::UnnamedExpr(column) | SelectItem::ExprWithAlias { expr: column, .. }] =
         &mut select.projection[..]
+        && !is_one_of_many
+        && !matches!(column, Expr::Value(_))
+        && let Some(aggregated) = parsed(&format!("max({column})"))
     {
-        let words = column.to_string().to_lowercase();
-        let is_aggregated = AGGREGATES.iter().any(|name| words.contains(name));
-        if !is_aggregated
-            && !matches!(column, Expr::Value(_))
-            && let Some(aggregated) = parsed(&format!("max({column})"))
-        {
-            *column = aggregated;
-        }
+        *column = aggregated;
     }
 }
 
@@ -307,26 +456,38 @@ fn truth_is_no_text(left: &Expr, right: &mut Expr) {
         _ => None,
     };
     let is_truth = name.is_some_and(|name| ["indis", "attis", "attnot"].iter().any(|of| name.value.starts_with(of)));
-    if is_truth && matches!(right, Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(_), .. })) {
+    if is_truth && literal(right).is_some() {
         *right = cast(right.clone(), DataType::Boolean);
     }
 }
 
-/// The values of a question of one column, as a list.
+/// The values of a question of one column about the catalog, as a list.
 fn listed(query: &Query) -> Option<Expr> {
     let mut query = query.clone();
-    // The order of a list says nothing in the catalog, and would be one of columns that are no longer there.
-    query.order_by = None;
+    let order = query.order_by.take();
+    let limited = query.limit_clause.is_some() || query.fetch.is_some();
     let SetExpr::Select(select) = &mut *query.body else { return None };
     if select.from.iter().any(|from| matches!(from.relation, TableFactor::Table { args: Some(_), .. })) {
-        // The options of a table, which none has.
+        // The options of a table, or who may do what with it: the catalog has none.
         return parsed("arrow_cast(NULL, 'List(Utf8)')");
     }
+    let is_plain =
+        matches!(&select.group_by, GroupByExpr::Expressions(by, _) if by.is_empty()) && select.distinct.is_none();
     let [SelectItem::UnnamedExpr(column) | SelectItem::ExprWithAlias { expr: column, .. }] = &mut select.projection[..]
     else {
         return None;
     };
-    *column = parsed(&format!("array_agg({column})"))?;
+    if limited || !is_plain {
+        return None;
+    }
+    let ordered = match order {
+        None => format!("array_agg({column})"),
+        Some(order) if order.to_string().eq_ignore_ascii_case("order by 1") => {
+            format!("array_agg({column} ORDER BY {column})")
+        }
+        Some(order) => format!("array_agg({column} {order})"),
+    };
+    *column = parsed(&ordered)?;
     Some(Expr::Subquery(Box::new(query)))
 }
 
@@ -357,22 +518,28 @@ fn other_function(function: &mut Function, in_catalog: bool) -> Option<Expr> {
     if name == EXPANDED {
         return parsed("named_struct('x', 0, 'n', 0)");
     }
-    if name == "to_char"
-        && let FunctionArguments::List(list) = &mut function.args
-        && let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(template)))] = &mut list.args[..]
-        && let Value::SingleQuotedString(template) = &mut template.value
-        && let Some(format) = strftime(template)
-    {
-        *template = format;
+    if name == "json_build_object" && in_catalog {
+        return parsed("CAST(NULL AS TEXT)");
     }
     None
 }
 
-/// A template of `to_char` as `strftime` has it; none where it has a word that `strftime` has not, or is one of `strftime` already.
-fn strftime(template: &str) -> Option<String> {
-    if template.contains('%') {
-        return None;
+/// Puts the template of such a call into words of `strftime`.
+fn translate_template(function: &mut Function) -> Result<(), String> {
+    if let FunctionArguments::List(list) = &mut function.args
+        && let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(template))] = &mut list.args[..]
+        && let Some(words) = literal(template)
+        && !words.contains('%')
+    {
+        *template = text(&strftime(words)?);
     }
+    Ok(())
+}
+
+fn strftime(template: &str) -> Result<String, String> {
+    let unknown = |word: &str| {
+        format!("template of a time: there is no '{word}' here; a template of strftime, such as '%Y-%m', may have it")
+    };
     let (mut out, mut rest) = (String::new(), template);
     while let Some(letter) = rest.chars().next() {
         if let Some((quoted, after)) = rest.strip_prefix('"').and_then(|text| text.split_once('"')) {
@@ -380,30 +547,30 @@ fn strftime(template: &str) -> Option<String> {
             rest = after;
             continue;
         }
-        let is = |word: &str| rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        // Words that are numbers may be in small letters; names would be, too.
+        let is = |word: &str| match word.chars().any(char::is_lowercase) || word.ends_with('M') && word != "MM" {
+            true => rest.starts_with(word),
+            false => rest.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)),
+        };
         match TEMPLATES.iter().find(|(word, _)| is(word)) {
-            Some((word, format)) => {
+            Some((word, Some(format))) => {
                 out.push_str(format);
                 rest = &rest[word.len()..];
             }
-            None if letter.is_alphanumeric() => return None,
+            Some((word, None)) => return Err(unknown(word)),
+            None if letter.is_alphanumeric() => return Err(unknown(rest)),
             None => {
                 out.push(letter);
                 rest = &rest[letter.len_utf8()..];
             }
         }
     }
-    Some(out)
+    Ok(out)
 }
 
 /// The elements of the text of an array, when it has quotes in it, which the library takes for a part of them.
-fn quoted_elements(right: &Expr) -> Option<Expr> {
-    let literal = match right {
-        Expr::Cast { expr, .. } | Expr::Nested(expr) => expr,
-        other => other,
-    };
-    let Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(literal), .. }) = literal else { return None };
-    let inner = literal.strip_prefix('{')?.strip_suffix('}')?;
+fn quoted_elements(list: &str) -> Option<Expr> {
+    let inner = list.strip_prefix('{')?.strip_suffix('}')?;
     if !inner.contains(['"', '\\']) {
         return None;
     }
@@ -412,7 +579,8 @@ fn quoted_elements(right: &Expr) -> Option<Expr> {
         let element = mem::take(element);
         match !was_quoted && element.eq_ignore_ascii_case("null") {
             true => elements.push(Expr::value(Value::Null)),
-            false => elements.push(text(&element)),
+            false if was_quoted => elements.push(text(&element)),
+            false => elements.push(text(element.trim_end())),
         }
     };
     let mut letters = inner.chars();
@@ -420,6 +588,8 @@ fn quoted_elements(right: &Expr) -> Option<Expr> {
         match letter {
             '"' => (is_quoted, was_quoted) = (!is_quoted, true),
             '\\' => element.extend(letters.next()),
+            // Blanks between elements are of none.
+            letter if !is_quoted && letter.is_whitespace() && (was_quoted || element.is_empty()) => {}
             ',' if !is_quoted => {
                 take(&mut element, was_quoted);
                 was_quoted = false;
@@ -433,13 +603,18 @@ fn quoted_elements(right: &Expr) -> Option<Expr> {
 
 /// A pattern of `SIMILAR TO` as a regular expression: `%` and `_` as for `LIKE`, all of the text.
 fn regex_of(similar: &str) -> String {
-    let (mut out, mut rest) = ("^(?:".to_owned(), similar.chars());
+    let (mut out, mut is_class, mut rest) = ("(?s)^(?:".to_owned(), false, similar.chars());
     while let Some(letter) = rest.next() {
         match letter {
+            '\\' => out.extend(['\\'].into_iter().chain(rest.next())),
+            '[' | ']' => {
+                is_class = letter == '[';
+                out.push(letter);
+            }
+            letter if is_class => out.push(letter),
             '%' => out.push_str(".*"),
             '_' => out.push('.'),
             '.' | '^' | '$' => out.extend(['\\', letter]),
-            '\\' => out.extend(['\\'].into_iter().chain(rest.next())),
             letter => out.push(letter),
         }
     }
@@ -459,11 +634,16 @@ fn texts_have_no_length(data_type: &mut DataType) {
     }
 }
 
+/// A pattern whose escape is this one, with the backslash for it.
 fn escaped_by_backslash(pattern: &Expr, escape: &str) -> Expr {
     let plain = format!(r"replace({pattern}, '\', '\\')");
     let sql = match escape {
         "" => plain,
-        escape => format!(r"replace({plain}, '{}', '\')", escape.replace('\'', "''")),
+        escape => {
+            let (one, two) = (text(escape), text(&escape.repeat(2)));
+            // Twice it means itself.
+            format!(r"replace(replace(replace({plain}, {two}, chr(1)), {one}, '\'), chr(1), {one})")
+        }
     };
     parsed(&sql).unwrap_or_else(|| pattern.clone())
 }
@@ -475,6 +655,21 @@ fn natural_name(expression: &Expr) -> Option<String> {
         Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.clone()),
         Expr::Function(function) => last(&function.name).map(|name| name.value.to_lowercase()),
         Expr::Cast { expr, .. } | Expr::Nested(expr) => natural_name(expr),
+        Expr::AtTimeZone { .. } => Some("timezone".to_owned()),
+        Expr::Case { .. } => Some("case".to_owned()),
+        Expr::Extract { .. } => Some("extract".to_owned()),
+        Expr::Position { .. } => Some("position".to_owned()),
+        Expr::Substring { .. } => Some("substring".to_owned()),
+        Expr::Ceil { .. } => Some("ceil".to_owned()),
+        Expr::Floor { .. } => Some("floor".to_owned()),
+        _ => None,
+    }
+}
+
+fn name_of(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::UnnamedExpr(expression) => Some(natural_name(expression).unwrap_or_else(|| NAMELESS.to_owned())),
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
         _ => None,
     }
 }
@@ -484,10 +679,11 @@ fn name_twins(select: &mut Select) {
     // As it calls them: a cast has no name of its own.
     fn key(expression: &Expr) -> String {
         match expression {
-            Expr::Cast { expr, .. } | Expr::Nested(expr) => key(expr),
+            Expr::Cast { expr, .. } | Expr::Nested(expr) | Expr::AtTimeZone { timestamp: expr, .. } => key(expr),
             other => other.to_string(),
         }
     }
+    let taken: HashSet<String> = select.projection.iter().filter_map(name_of).collect();
     let mut seen: HashMap<String, usize> = HashMap::new();
     for item in &mut select.projection {
         let key = match item {
@@ -501,28 +697,29 @@ fn name_twins(select: &mut Select) {
             && let SelectItem::UnnamedExpr(expression) = item
         {
             let name = natural_name(expression).unwrap_or_else(|| NAMELESS.to_owned());
-            let alias = Ident::with_quote('"', format!("{name}_{times}"));
+            let free = (*times..).map(|at| format!("{name}_{at}")).find(|name| !taken.contains(name));
+            let alias = Ident::with_quote('"', free.unwrap_or(name));
             *item = SelectItem::ExprWithAlias { expr: expression.clone(), alias };
         }
     }
 }
 
 /// Gives the columns of an answer the names that they have in PostgreSQL, where those are single.
-fn name_columns(select: &mut Select) {
-    let name_of = |item: &SelectItem| match item {
-        SelectItem::UnnamedExpr(expression) => Some(natural_name(expression).unwrap_or_else(|| NAMELESS.to_owned())),
-        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
-        _ => None,
-    };
+fn name_columns(select: &mut Select, names: &HashSet<String>) {
     let mut times: HashMap<String, usize> = HashMap::new();
     for name in select.projection.iter().filter_map(name_of) {
         *times.entry(name).or_default() += 1;
     }
     for item in &mut select.projection {
-        let Some(name) = name_of(item).filter(|name| times[name] == 1) else { continue };
-        if let SelectItem::UnnamedExpr(expression) = item
-            && matches!(expression, Expr::Function(_) | Expr::Value(_))
-        {
+        let SelectItem::UnnamedExpr(expression) = item else { continue };
+        let is_cast_column = match expression {
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => continue,
+            Expr::Cast { expr, .. } => matches!(**expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+            _ => false,
+        };
+        let name = natural_name(expression).unwrap_or_else(|| NAMELESS.to_owned());
+        // Not one that means something else in the question.
+        if times[&name] == 1 && (is_cast_column || !names.contains(&name)) {
             *item = SelectItem::ExprWithAlias { expr: expression.clone(), alias: Ident::with_quote('"', name) };
         }
     }
@@ -537,7 +734,7 @@ mod tests {
     }
 
     fn rewritten(sql: &str, declared: &[Option<Type>]) -> String {
-        rewrite(sql, &Asked { declared, schema_of: &in_gold }).into_owned()
+        rewrite(sql, &Asked { declared, schema_of: &in_gold }).unwrap().into_owned()
     }
 
     #[test]
@@ -559,7 +756,7 @@ mod tests {
             ("SELECT CAST(a AS character varying(256)) AS a FROM t", "SELECT CAST(a AS TEXT) AS a FROM t"),
             (
                 "SELECT a FROM t WHERE a LIKE 'x/_%' ESCAPE '/'",
-                r"SELECT a FROM t WHERE a LIKE replace(replace('x/_%', '\', '\\'), '/', '\')",
+                r"SELECT a FROM t WHERE a LIKE replace(replace(replace(replace('x/_%', '\', '\\'), '//', chr(1)), '/', '\'), chr(1), '/')",
             ),
             (
                 r#"SELECT a FROM t WHERE a = ANY('{"a,b","say \"x\"",NULL,plain}')"#,
@@ -570,7 +767,7 @@ mod tests {
                 "SELECT to_char(t, 'YYYY-MM-DD HH24:MI \"h\"') AS t FROM x",
                 "SELECT to_char(t, '%Y-%m-%d %H:%M h') AS t FROM x",
             ),
-            ("SELECT to_char(t, 'Day') AS t FROM x", "SELECT to_char(t, 'Day') AS t FROM x"),
+            ("SELECT to_char(t, 'Dy DD Mon') AS t FROM x", "SELECT to_char(t, '%a %d %b') AS t FROM x"),
             (
                 "SELECT (SELECT rngtypid FROM pg_range WHERE rngmultitypid = t.oid) AS r FROM pg_type t",
                 "SELECT (SELECT max(rngtypid) FROM pg_range WHERE rngmultitypid = t.oid) AS r FROM pg_type t",
@@ -581,7 +778,7 @@ mod tests {
             ),
             (
                 "SELECT ARRAY(SELECT a FROM pg_t ORDER BY 1) AS l, (x.k).n AS n, substring(b FROM '[0-9]+') AS d FROM x",
-                "SELECT (SELECT array_agg(a) FROM pg_t) AS l, get_field((x.k), 'n') AS n, (regexp_match(b, '[0-9]+'))[1] AS d FROM x",
+                "SELECT (SELECT array_agg(a ORDER BY a) FROM pg_t) AS l, get_field((x.k), 'n') AS n, (regexp_match(b, '[0-9]+'))[1] AS d FROM x",
             ),
             (
                 "SELECT a FROM t LIMIT $1 OFFSET $2",
@@ -608,6 +805,15 @@ mod tests {
         let pairs = [
             ("SELECT count(*) FROM t", r#"SELECT count(*) AS "count" FROM t"#),
             ("SELECT 1", r#"SELECT 1 AS "?column?""#),
+            (
+                "SELECT g, count(*) FROM t GROUP BY g, count HAVING count > 5",
+                "SELECT g, count(*) FROM t GROUP BY g, count HAVING count > 5",
+            ),
+            ("SELECT a, a, a_2 FROM t", r#"SELECT a, a AS "a_3", a_2 FROM t"#),
+            (
+                "SELECT a::INT, sum(b)::INT, CASE WHEN c THEN 1 END, 2 * d FROM t",
+                r#"SELECT a::INT AS "a", sum(b)::INT AS "sum", CASE WHEN c THEN 1 END AS "case", 2 * d AS "?column?" FROM t"#,
+            ),
             ("SELECT sum(a), sum(b) FROM t", "SELECT sum(a), sum(b) FROM t"),
             ("SELECT t, CAST(t AS DATE) FROM x", r#"SELECT t, CAST(t AS DATE) AS "t_2" FROM x"#),
             ("SELECT NULL, NULL, NULL", r#"SELECT NULL AS "?column?", NULL AS "?column?_2", NULL AS "?column?_3""#),
@@ -618,6 +824,28 @@ mod tests {
         ];
         for (sql, wanted) in pairs {
             assert_eq!(rewritten(sql, &[]), wanted);
+        }
+    }
+
+    #[test]
+    fn texts_are_printed_as_they_are() {
+        for text in [r"\' OR 1=1 --", "a''b", "it's", r"\\'", "'"] {
+            let quoted = text.replace('\'', "''");
+            let sql = rewritten(&format!("SELECT count(*) FROM t WHERE a = '{quoted}'"), &[]);
+            let statements = Parser::parse_sql(&PostgreSqlDialect {}, &sql).unwrap();
+            let Statement::Query(query) = &statements[0] else { panic!("{sql}") };
+            let SetExpr::Select(select) = &*query.body else { panic!("{sql}") };
+            let Some(Expr::BinaryOp { right, .. }) = &select.selection else { panic!("{sql}") };
+            assert_eq!(literal(right), Some(text), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_there_is_no_word_for_is_said() {
+        for template in ["Month", "Q", "SSSS", "IDDD", "YYYY-Day", "am"] {
+            let sql = format!("SELECT to_char(t, '{template}') AS t FROM x");
+            let told = rewrite(&sql, &Asked { declared: &[], schema_of: &in_gold }).unwrap_err();
+            assert!(told.contains("strftime"), "{template}: {told}");
         }
     }
 

@@ -1,86 +1,68 @@
 //! Puts questions to the library in its words, and lets their rows come only as long as the client wants them.
 
-use super::rewrite::{Asked, rewrite};
+use super::{
+    is_logged_in, log_in_first,
+    rewrite::{Asked, one_by_one, rewrite},
+};
 use async_trait::async_trait;
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::{
     DfSessionService, Parser,
     pgwire::{
         api::{
-            ClientInfo, ClientPortalStore, ConnectionManager, Type,
-            cancel::CancelHandler,
-            portal::{Format, Portal},
-            query::{ExtendedQueryHandler, SimpleQueryHandler},
+            ClientInfo, ClientPortalStore, ConnectionHandle, DEFAULT_NAME, PgWireConnectionState, Type,
+            portal::{Format, Portal, PortalExecutionState},
+            query::{ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response},
             results::{FieldInfo, QueryResponse, Response, SendableRowStream},
             stmt::QueryParser,
-            store::PortalStore,
+            store::{Entry, PortalStore},
         },
         error::{ErrorInfo, PgWireError, PgWireResult},
-        messages::{PgWireBackendMessage, cancel::CancelRequest},
+        messages::{PgWireBackendMessage, extendedquery::Execute, response::EmptyQueryResponse},
     },
 };
-use futures::{Sink, StreamExt as _, stream};
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fmt,
-    future::Future,
-    mem,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    time::Duration,
+use futures::{
+    FutureExt as _, Sink, SinkExt as _, StreamExt as _,
+    future::{self, BoxFuture, Shared},
+    stream,
 };
-use tokio::sync::Notify;
+use std::{borrow::Cow, fmt, future::Future, mem, pin::Pin, sync::Arc, time::Duration};
+use tokio::{sync::mpsc, task::JoinSet};
 
 const CANCELED: &str = "57014";
+const NOT_SUPPORTED: &str = "0A000";
+/// The library makes room for so many rows before it has one.
+const ROWS_AT_ONCE_MAX: i32 = 1_000_000;
+/// Rows that are taken over at a time, and how often before they are wanted.
+const CHUNK_ROWS: usize = 1024;
+const CHUNKS_AHEAD: usize = 2;
 /// Where the library keeps what a client has set, in milliseconds.
 pub(super) const TIMEOUT: &str = "statement_timeout_ms";
 pub(super) const SEARCH_PATH: &str = "search_path";
 /// Where a table without a schema is looked for by itself.
 pub(super) const PUBLIC: &str = "public";
 
-/// A client's wish that its question should end.
-#[derive(Default)]
-struct Interrupt(Arc<Notify>);
-
-/// Those of all clients, by the number of their connection.
-#[derive(Default)]
-pub(super) struct Interrupts(Mutex<HashMap<i32, Weak<Notify>>>);
-
-impl Interrupts {
-    fn of(&self, client: &(impl ClientInfo + ?Sized)) -> Arc<Notify> {
-        let interrupt = client.session_extensions().get_or_insert_with(Interrupt::default);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = client.pid_and_secret_key().0;
-        if !all.contains_key(&connection) {
-            all.retain(|_, interrupt| interrupt.strong_count() > 0);
-            all.insert(connection, Arc::downgrade(&interrupt.0));
-        }
-        interrupt.0.clone()
-    }
-
-    fn send(&self, connection: i32) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(interrupt) = all.get(&connection).and_then(Weak::upgrade) {
-            interrupt.notify_waiters();
-        }
-    }
+/// What a client had set when it came: what it sets later is taken back to that.
+pub(super) struct AtLogin {
+    pub path: Option<String>,
 }
 
-/// Ends questions on request: while they are planned, as the library does, and while their rows come.
-pub(super) struct Cancels {
-    pub manager: Arc<ConnectionManager>,
-    pub interrupts: Arc<Interrupts>,
-}
+/// Done when the client wants the question that it asks now to end.
+type Canceled = Shared<BoxFuture<'static, ()>>;
 
-#[async_trait]
-impl CancelHandler for Cancels {
-    async fn on_cancel_request(&self, request: CancelRequest) {
-        // The secret is right when the manager knows the two.
-        if self.manager.cancel(request.pid, &request.secret_key).await {
-            self.interrupts.send(request.pid);
+/// To be asked for when a question is planned: planning has such a wish of its own, which ends here.
+async fn canceled_by(client: &(impl ClientInfo + Sync)) -> Canceled {
+    let Some(connection) = client.session_extensions().get::<Arc<ConnectionHandle>>() else {
+        return future::pending().boxed().shared();
+    };
+    let wish = connection.start_query().await;
+    let canceled = async move {
+        // An error: the next question has begun.
+        if wish.await.is_err() {
+            future::pending().await
         }
-    }
+    };
+    canceled.boxed().shared()
 }
 
 type Stop = Pin<Box<dyn Future<Output = PgWireError> + Send>>;
@@ -89,21 +71,48 @@ fn canceled(why: &str) -> PgWireError {
     PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), CANCELED.to_owned(), why.to_owned())))
 }
 
+/// Has rows computed by a task of their own, which some joins keep busy for seconds at a time: who waits for them still hears
+/// what else happens. They are no longer computed when the answer is dropped.
+fn elsewhere(rows: SendableRowStream) -> SendableRowStream {
+    let (send, receive) = mpsc::channel(CHUNKS_AHEAD);
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let mut chunks = rows.ready_chunks(CHUNK_ROWS);
+        while let Some(chunk) = chunks.next().await {
+            if send.send(chunk).await.is_err() {
+                return;
+            }
+        }
+    });
+    let chunks = stream::unfold((receive, task), |(mut receive, mut task)| async {
+        let chunk = match receive.recv().await {
+            Some(chunk) => chunk,
+            // Whoever has seen no error takes an answer for complete.
+            None => match task.join_next().await {
+                Some(Err(error)) => vec![Err(PgWireError::ApiError(Box::new(error)))],
+                _ => return None,
+            },
+        };
+        Some((chunk, (receive, task)))
+    });
+    Box::pin(chunks.flat_map(stream::iter))
+}
+
 /// Lets the rows of an answer come until the client interrupts them, or its time is over.
-fn bounded(mut answer: QueryResponse, interrupted: Arc<Notify>, timeout: Option<Duration>) -> QueryResponse {
+fn bounded(mut answer: QueryResponse, wish: Canceled, timeout: Option<Duration>) -> QueryResponse {
     let stop: Stop = Box::pin(async move {
         let over = async {
             match timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
-                None => futures::future::pending().await,
+                None => future::pending().await,
             }
         };
         tokio::select! {
-            () = interrupted.notified() => canceled("canceling statement due to user request"),
+            () = wish => canceled("canceling statement due to user request"),
             () = over => canceled("canceling statement due to statement timeout"),
         }
     });
-    let rows = mem::replace(&mut answer.data_rows, Box::pin(stream::empty()));
+    let rows = elsewhere(mem::replace(&mut answer.data_rows, Box::pin(stream::empty())));
     let next = |state: Option<(SendableRowStream, Stop)>| async move {
         let (mut rows, mut stop) = state?;
         tokio::select! {
@@ -120,22 +129,21 @@ fn bounded(mut answer: QueryResponse, interrupted: Arc<Notify>, timeout: Option<
 pub(super) struct Service {
     inner: Arc<DfSessionService>,
     parser: Arc<RewritingParser>,
-    interrupts: Arc<Interrupts>,
 }
 
 impl Service {
-    pub fn new(inner: DfSessionService, context: Arc<SessionContext>, interrupts: Arc<Interrupts>) -> Self {
+    pub fn new(inner: DfSessionService, context: Arc<SessionContext>) -> Self {
         let inner = Arc::new(inner);
         let parser = Arc::new(RewritingParser { inner: ExtendedQueryHandler::query_parser(&*inner), context });
-        Self { inner, parser, interrupts }
+        Self { inner, parser }
     }
+}
 
-    fn bounded(&self, answer: Response, client: &(impl ClientInfo + ?Sized)) -> Response {
-        let timeout = client.metadata().get(TIMEOUT).and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
-        match answer {
-            Response::Query(rows) => Response::Query(bounded(rows, self.interrupts.of(client), timeout)),
-            other => other,
-        }
+fn bounded_answer(answer: Response, client: &impl ClientInfo, wish: &Canceled) -> Response {
+    let timeout = client.metadata().get(TIMEOUT).and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
+    match answer {
+        Response::Query(rows) => Response::Query(bounded(rows, wish.clone(), timeout)),
+        other => other,
     }
 }
 
@@ -148,9 +156,14 @@ impl SimpleQueryHandler for Service {
         C::Error: fmt::Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let query = self.parser.rewritten(client, query, &[]);
-        let answers = SimpleQueryHandler::do_query(&*self.inner, client, &query).await?;
-        Ok(answers.into_iter().map(|answer| self.bounded(answer, client)).collect())
+        let mut answers = Vec::new();
+        // One after the other: what one sets is in force for the next.
+        for query in one_by_one(query) {
+            let query = self.parser.rewritten(client, &query, &[])?;
+            answers.extend(SimpleQueryHandler::do_query(&*self.inner, client, &query).await?);
+        }
+        let wish = canceled_by(client).await;
+        Ok(answers.into_iter().map(|answer| bounded_answer(answer, client, &wish)).collect())
     }
 }
 
@@ -176,7 +189,68 @@ impl ExtendedQueryHandler for Service {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let answer = ExtendedQueryHandler::do_query(&*self.inner, client, portal, max_rows).await?;
-        Ok(self.bounded(answer, client))
+        let wish = canceled_by(client).await;
+        Ok(bounded_answer(answer, client, &wish))
+    }
+
+    /// All rows that are wanted at once are sent as they come; the library would keep them until it has the last.
+    async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
+    where
+        C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
+        C::PortalStore: PortalStore<Statement = Self::Statement>,
+        C::Error: fmt::Debug,
+        PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
+    {
+        let all = !(1..=ROWS_AT_ONCE_MAX).contains(&message.max_rows);
+        let portal = client.portal_store().get_portal(message.name.as_deref().unwrap_or(DEFAULT_NAME));
+        let portal = match portal {
+            Some(Entry::Value(portal)) if all => portal,
+            _ => return self._on_execute(client, message).await,
+        };
+        if !matches!(*portal.state().lock().await, PortalExecutionState::Initial) {
+            return self._on_execute(client, Execute::new(message.name, 0)).await;
+        }
+        if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
+            return Err(PgWireError::NotReadyForQuery);
+        }
+        client.set_state(PgWireConnectionState::QueryInProgress);
+        let wish = canceled_by(client).await;
+        let answer = tokio::select! {
+            biased;
+            answer = ExtendedQueryHandler::do_query(self, client, &portal, 0) => answer?,
+            () = wish => return Err(PgWireError::QueryCanceled),
+        };
+        let status = client.transaction_status();
+        let status = match answer {
+            Response::Query(rows) => {
+                send_query_response(client, rows, false).await?;
+                status
+            }
+            Response::EmptyQuery => {
+                client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
+                status
+            }
+            Response::TransactionStart(tag) => {
+                send_execution_response(client, tag).await?;
+                status.to_in_transaction_state()
+            }
+            Response::TransactionEnd(tag) => {
+                send_execution_response(client, tag).await?;
+                client.portal_store().rm_portal(DEFAULT_NAME);
+                status.to_idle_state()
+            }
+            Response::Execution(tag) => {
+                send_execution_response(client, tag).await?;
+                status
+            }
+            Response::Error(error) => return Err(PgWireError::UserError(error)),
+            Response::CopyIn(_) | Response::CopyOut(_) | Response::CopyBoth(_) => {
+                return Err(canceled("there is no COPY here"));
+            }
+        };
+        client.set_state(PgWireConnectionState::ReadyForQuery);
+        client.set_transaction_status(status);
+        Ok(())
     }
 }
 
@@ -187,7 +261,15 @@ pub(super) struct RewritingParser {
 }
 
 impl RewritingParser {
-    fn rewritten<'a>(&self, client: &impl ClientInfo, sql: &'a str, declared: &[Option<Type>]) -> Cow<'a, str> {
+    fn rewritten<'a>(
+        &self,
+        client: &impl ClientInfo,
+        sql: &'a str,
+        declared: &[Option<Type>],
+    ) -> PgWireResult<Cow<'a, str>> {
+        if !is_logged_in(client) {
+            return Err(log_in_first());
+        }
         let path = client.metadata().get(SEARCH_PATH).map_or("", String::as_str);
         let schemas: Vec<&str> = path.split(',').map(|name| name.trim().trim_matches(['"', '\''])).collect();
         let catalog = self.context.copied_config().options().catalog.default_catalog.clone();
@@ -200,7 +282,9 @@ impl RewritingParser {
             let found = schemas.iter().find(|schema| has(schema, table))?;
             (*found != PUBLIC).then(|| (*found).to_owned())
         };
-        rewrite(sql, &Asked { declared, schema_of: &schema_of })
+        rewrite(sql, &Asked { declared, schema_of: &schema_of }).map_err(|unknown| {
+            PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), NOT_SUPPORTED.to_owned(), unknown)))
+        })
     }
 }
 
@@ -212,7 +296,7 @@ impl QueryParser for RewritingParser {
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
-        let sql = self.rewritten(client, sql, types);
+        let sql = self.rewritten(client, sql, types)?;
         self.inner.parse_sql(client, &sql, types).await
     }
 

@@ -346,7 +346,11 @@ fn the_schedule_makes_tables_and_the_api_tells_of_them() {
     assert!(overview["definition"].as_str().unwrap().contains("repeat_rate"), "{overview:#}");
     let revenue = overview["rows"][0]["revenue"].as_str().expect("money is text");
     assert_eq!(revenue.split_once('.').map(|(_, cents)| cents.len()), Some(4), "{revenue}");
-    let runs = get("runs?model=kpi_overview");
+    // It is noted after its table is there.
+    let runs = wait_for("its run in the history", || {
+        let runs = get("runs?model=kpi_overview");
+        runs["runs"][0].is_object().then_some(runs)
+    });
     assert_eq!(runs["runs"][0]["outcome"], "done", "{runs:#}");
     assert!(runs["runs"][0]["inputs"]["gold.dim_sources"].is_u64(), "{runs:#}");
     let runs = get("runs?model=fact_orders");

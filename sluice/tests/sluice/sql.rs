@@ -213,8 +213,24 @@ fn questions_are_understood_as_postgresql_understands_them() {
         ("SELECT to_char(order_time, 'YYYY-MM-DD HH24:MI') FROM silver.orders", "2024-03-01 10:00"),
         ("SELECT substring(order_id || '-17' FROM '[0-9]+') FROM silver.orders", "17"),
         ("SELECT CAST(amount AS character varying(20)) FROM silver.orders", "10.5000"),
+        (
+            "SELECT count(*) FROM silver.orders WHERE order_time >= to_timestamp('2024-03-01 09:00:00.000000', \
+             'YYYY-MM-DD HH24:MI:SS.US') AND order_time < to_date('2024-03-02', 'YYYY-MM-DD')",
+            "1",
+        ),
+        (
+            "SELECT count(*) FROM silver.orders WHERE order_time = \
+             date_trunc('hour', order_time) + interval '5 minutes' * floor(extract(minute FROM order_time) / 5)",
+            "1",
+        ),
+        // A text is the same after it has been printed, in both protocols.
+        (r"SELECT count(*) FROM silver.orders WHERE product = '\'' OR 1=1 --'", "0"),
+        ("SELECT length('a''''b') FROM silver.orders", "4"),
+        (r"SELECT replace('a/b', '/', '\') || CAST(2 ^ 3 AS INT) FROM silver.orders", r"a\b8"),
     ] {
         assert_eq!(texts(&mut client, sql), [wanted], "{sql}");
+        let prepared = client.query_one(&format!("SELECT CAST(q.a AS TEXT) FROM ({sql}) AS q(a)"), &[]);
+        assert_eq!(prepared.unwrap().get::<_, String>(0), wanted, "prepared: {sql}");
     }
     let answer = client.simple_query("SELECT count(*), 1, 1 FROM silver.orders").unwrap();
     let row = answer.iter().find_map(|message| match message {
@@ -234,6 +250,11 @@ fn questions_are_understood_as_postgresql_understands_them() {
         client.execute(sql, &[]).unwrap();
     }
     assert!(client.simple_query("SELECT 1 FROM achats").is_err(), "the path is forgotten");
+    assert_eq!(texts(&mut client, "SET search_path = bronze; SELECT count(*) FROM achats"), ["1"], "at once");
+    client.simple_query("RESET statement_timeout").unwrap();
+    assert_eq!(texts(&mut client, "SHOW search_path"), ["bronze"]);
+    client.simple_query("RESET search_path").unwrap();
+    assert_eq!(texts(&mut client, "SHOW search_path"), ["public"]);
 }
 
 #[test]
@@ -245,7 +266,19 @@ fn a_question_ends_when_its_client_wants() {
     client.simple_query("SET statement_timeout = 300").unwrap();
     let error = client.simple_query(endless).unwrap_err();
     assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
+    let error = client.query(endless, &[]).unwrap_err();
+    assert_eq!(error.code().map(|code| code.code()), Some("57014"), "prepared: {error}");
     client.simple_query("SET statement_timeout = 0").unwrap();
+    // Of the one whose question it is, not of somebody else who asks, and not after another has gone.
+    drop({
+        let mut gone = served.client();
+        gone.simple_query("SELECT 1").unwrap();
+        gone
+    });
+    let mut other = served.client();
+    let asks = thread::spawn(move || {
+        texts(&mut other, "SELECT count(*) FROM generate_series(1, 300000000) AS a(v) WHERE v % 7 = 3")
+    });
     let cancel = client.cancel_token();
     let canceller = thread::spawn(move || {
         thread::sleep(Duration::from_millis(300));
@@ -255,6 +288,7 @@ fn a_question_ends_when_its_client_wants() {
     assert_eq!(error.code().map(|code| code.code()), Some("57014"), "{error}");
     canceller.join().unwrap();
     assert_eq!(texts(&mut client, "SELECT 1"), ["1"], "and the next one is answered");
+    assert_eq!(asks.join().unwrap(), ["42857143"], "and so is that of the other");
 }
 
 /// A message of the protocol: its kind, none for the first one, its length, its text.
@@ -368,15 +402,21 @@ fn with_a_certificate_clients_have_to_come_with_tls() {
 #[test]
 fn rows_that_do_not_fit_in_memory_lie_below_the_data_folder() {
     let sluice = shop();
-    let mut command =
-        sluice.command(&["serve", "--set", "serve.listen=127.0.0.1:0", "--set", "sql.listen=127.0.0.1:0"]);
-    // A temporary folder that is not there: who used it would fail.
-    command.args(["--set", "sql.memory_bytes_max=64000000"]).env("TMPDIR", sluice.path("not there"));
-    let served = Served::of(command);
+    let serve = |setting: &str| {
+        let mut command = sluice.command(&["serve", "--set", "serve.listen=127.0.0.1:0", "--set", setting]);
+        command.args(["--set", "sql.listen=127.0.0.1:0", "--set", "sql.memory_bytes_max=64000000"]);
+        // A temporary folder that is not there: who uses it fails.
+        command.env("TMPDIR", sluice.path("not there"));
+        Served::of(command)
+    };
     let grouped =
         "SELECT count(*) FROM (SELECT md5(v::text) AS k, count(*) FROM generate_series(1, 1000000) AS t(v) GROUP BY 1)";
+    let served = serve("scratch_dir=scratch");
     assert_eq!(texts(&mut served.client(), grouped), ["1000000"]);
     drop(served);
     let left = std::fs::read_dir(sluice.path("shop/scratch")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert_eq!(left.collect::<Vec<_>>(), ["lock"], "nothing is left of it");
+    assert_eq!(left.collect::<Vec<_>>(), ["sluice-scratch.lock"], "nothing is left of it");
+    // They do not fit: without a place they have nowhere to go.
+    let error = serve("scratch_dir=/dev/null/nowhere").client().simple_query(grouped).unwrap_err();
+    assert!(error.as_db_error().is_some_and(|error| error.message().contains("not there")), "{error:?}");
 }
