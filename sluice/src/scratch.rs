@@ -41,12 +41,18 @@ impl Scratch {
     }
 }
 
+/// Whether a folder has a name that [`Scratch::make`] gives.
+fn is_ours(name: &str) -> bool {
+    let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).map(|(process, _)| process);
+    process.is_some_and(|process| !process.is_empty() && process.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Removes the folders whose process has ended.
 fn clear(place: &Path) -> Result<()> {
     for entry in fs::read_dir(place)? {
         let entry = entry?;
         let dir = entry.path();
-        if !entry.file_type()?.is_dir() || !entry.file_name().to_string_lossy().starts_with(PREFIX) {
+        if !entry.file_type()?.is_dir() || !is_ours(&entry.file_name().to_string_lossy()) {
             continue;
         }
         let is_in_use = match File::open(dir.join(LOCK)) {
@@ -71,7 +77,7 @@ fn clear(place: &Path) -> Result<()> {
 pub(crate) fn use_scratch(config: &Config) -> Option<Scratch> {
     match Scratch::make(&config.scratch_dir) {
         Ok(scratch) => {
-            // Fails when it was done before, by whoever runs two commands in a process: then that one's is used.
+            // Fails when it was done before: a process runs one command.
             let _ = tempfile::env::override_temp_dir(scratch.dir.path());
             Some(scratch)
         }
@@ -101,12 +107,12 @@ mod tests {
         let early = place.path().join("sluice-scratch-5-early");
         fs::create_dir(&early).unwrap();
         // Somebody else's.
-        let other_folder = place.path().join("lake");
-        fs::create_dir(&other_folder).unwrap();
+        let others = ["lake", "sluice-scratch-backup"].map(|name| place.path().join(name));
+        others.iter().for_each(|other| fs::create_dir(other).unwrap());
 
         let other = Scratch::make(place.path()).unwrap();
         assert!(!left.exists() && !early.exists());
-        assert!(other_folder.exists());
+        assert!(others.iter().all(|other| other.exists()));
         assert!(mine.dir.path().join("rows").exists(), "in use");
         let (first, second) = (mine.dir.path().to_owned(), other.dir.path().to_owned());
         assert_ne!(first, second);

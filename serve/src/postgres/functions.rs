@@ -2,7 +2,7 @@
 
 use super::{
     catalog::{SERVER_VERSION, SETTINGS},
-    rewrite::INTERVAL_TIMES,
+    rewrite::{INTERVAL_TIMES, STRFTIME_OF, strftime},
 };
 use arrow::{
     array::{Array, ArrayRef, AsArray, BooleanArray, PrimitiveArray, StringArray},
@@ -22,6 +22,8 @@ use std::sync::Arc;
 
 const DAYS_OF_MONTH: f64 = 30.0;
 const NANOSECONDS_OF_DAY: f64 = 86_400e9;
+/// In nanoseconds, about 292 years.
+const LONGEST: f64 = 9.2e18;
 /// In the numbering of PostgreSQL.
 const UTF8: i32 = 6;
 /// What may be done to everything here.
@@ -106,9 +108,23 @@ pub(super) fn register(context: &SessionContext, user: &str) {
         let arrays = ColumnarValue::values_to_arrays(arguments)?;
         let intervals = arrays[0].as_primitive::<IntervalMonthDayNanoType>();
         let factors = arrays[1].as_primitive::<Float64Type>();
-        let products = intervals.iter().zip(factors).map(|(interval, factor)| Some(interval_times(interval?, factor?)));
-        Ok(ColumnarValue::Array(Arc::new(products.collect::<PrimitiveArray<IntervalMonthDayNanoType>>())))
+        let product = |(interval, factor): (Option<_>, Option<_>)| interval.zip(factor).map(interval_times).transpose();
+        let products = intervals.iter().zip(factors).map(product);
+        Ok(ColumnarValue::Array(Arc::new(products.collect::<Result<PrimitiveArray<IntervalMonthDayNanoType>>>()?)))
     };
+    let words = |arguments: &[ColumnarValue]| {
+        let templates = first(arguments)?;
+        let words = |template: Option<&str>| template.map(strftime).transpose().or_else(|why| exec_err!("{why}"));
+        let texts = templates.as_string::<i32>().iter().map(words).collect::<Result<StringArray>>()?;
+        Ok(ColumnarValue::Array(Arc::new(texts)))
+    };
+    context.register_udf(create_udf(
+        STRFTIME_OF,
+        vec![DataType::Utf8],
+        DataType::Utf8,
+        Volatility::Immutable,
+        Arc::new(words),
+    ));
     let interval = DataType::Interval(IntervalUnit::MonthDayNano);
     context.register_udf(create_udf(
         INTERVAL_TIMES,
@@ -129,12 +145,18 @@ pub(super) fn register(context: &SessionContext, user: &str) {
 }
 
 /// As PostgreSQL multiplies: what is left of a month becomes days, 30 to a month, and what is left of a day its time.
-fn interval_times(interval: IntervalMonthDayNano, factor: f64) -> IntervalMonthDayNano {
+fn interval_times((interval, factor): (IntervalMonthDayNano, f64)) -> Result<IntervalMonthDayNano> {
     let months = f64::from(interval.months) * factor;
     let days = f64::from(interval.days) * factor + months.fract() * DAYS_OF_MONTH;
     let nanoseconds = interval.nanoseconds as f64 * factor + days.fract() * NANOSECONDS_OF_DAY;
-    // Beyond what there is, the longest there is: such a cast saturates.
-    IntervalMonthDayNano::new(months.trunc() as i32, days.trunc() as i32, nanoseconds.round() as i64)
+    let is_in_range = |value: f64, limit: f64| value.is_finite() && value.abs() < limit;
+    if !is_in_range(months, f64::from(i32::MAX))
+        || !is_in_range(days, f64::from(i32::MAX))
+        || !is_in_range(nanoseconds, LONGEST)
+    {
+        return exec_err!("interval out of range: {factor} times what it is");
+    }
+    Ok(IntervalMonthDayNano::new(months.trunc() as i32, days.trunc() as i32, nanoseconds.round() as i64))
 }
 
 /// In the largest unit of which there are ten.
@@ -312,9 +334,13 @@ mod tests {
     #[test]
     fn a_part_of_an_interval_is_one_of_smaller_units() {
         let of = |months, days, hours: i64| IntervalMonthDayNano::new(months, days, hours * 3_600_000_000_000);
-        assert_eq!(interval_times(of(1, 0, 0), 1.5), of(1, 15, 0));
-        assert_eq!(interval_times(of(0, 1, 0), 0.5), of(0, 0, 12));
-        assert_eq!(interval_times(of(0, 0, 2), -3.0), of(0, 0, -6));
+        for (interval, factor, product) in
+            [(of(1, 0, 0), 1.5, of(1, 15, 0)), (of(0, 1, 0), 0.5, of(0, 0, 12)), (of(0, 0, 2), -3.0, of(0, 0, -6))]
+        {
+            assert_eq!(interval_times((interval, factor)).unwrap(), product);
+        }
+        assert!(interval_times((of(0, 1, 0), f64::INFINITY)).is_err());
+        assert!(interval_times((of(0, 1, 0), 1e12)).is_err());
     }
 
     #[test]

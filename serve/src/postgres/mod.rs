@@ -55,14 +55,17 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 /// As many as PostgreSQL takes by itself.
 const CONNECTIONS_MAX: usize = 100;
+/// Of those who only cancel a question, or have not said yet what they want.
+const CANCELS_MAX: usize = 20;
 /// Of the hash; what PostgreSQL uses.
 const ITERATIONS: usize = 4096;
 const SALT_BYTES: usize = 16;
-/// And so long it may be silent before it is asked whether it is still there.
+/// Who has not logged in by then is sent away; one that has may be silent for as long before it is asked whether it is still there.
 const LOGIN_WITHIN: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 const NOBODY: &str = "28000";
 const NO_DATABASE: &str = "3D000";
+const NO_PLACE: &str = "53300";
 /// What tools connect to before they know which there are.
 const MAINTENANCE: &str = "postgres";
 
@@ -94,7 +97,7 @@ pub async fn serve_postgres(
     shutdown: impl Future<Output = ()> + Send,
 ) {
     let handlers = Handlers::new(context, account, refresh);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX + CANCELS_MAX));
     tokio::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -151,6 +154,7 @@ struct Handlers {
     logged_in: Arc<AtomicBool>,
     /// The only one, by name.
     database: String,
+    places: Arc<Semaphore>,
 }
 
 impl Handlers {
@@ -173,6 +177,7 @@ impl Handlers {
             numbers: Arc::default(),
             logged_in: Arc::default(),
             database,
+            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             connections,
         }
     }
@@ -189,6 +194,8 @@ struct Door {
     password: SASLAuthStartupHandler<DefaultServerParameterProvider>,
     logged_in: Arc<AtomicBool>,
     database: String,
+    /// For those who ask; who cancels a question needs none.
+    places: Arc<Semaphore>,
 }
 
 #[async_trait]
@@ -202,13 +209,20 @@ impl StartupHandler for Door {
         if self.wants_tls && !client.is_secure() {
             return Err(sent_away("this server wants TLS: connect with sslmode=require"));
         }
+        if let PgWireFrontendMessage::Startup(startup) = &message {
+            if let Some(database) = startup.parameters.get(METADATA_DATABASE)
+                && *database != self.database
+                && database != MAINTENANCE
+            {
+                return Err(fatal(NO_DATABASE, &format!("database \"{database}\" does not exist")));
+            }
+            match self.places.clone().try_acquire_owned() {
+                Ok(place) => drop(client.session_extensions().get_or_insert_with(|| place)),
+                Err(_) => return Err(fatal(NO_PLACE, "sorry, too many clients already")),
+            }
+        }
         self.password.on_startup(client, message).await?;
         if is_logged_in(client) {
-            let database = client.metadata().get(METADATA_DATABASE);
-            if let Some(database) = database.filter(|name| **name != self.database && *name != MAINTENANCE) {
-                let told = format!("database \"{database}\" does not exist: the lake is \"{}\"", self.database);
-                return Err(fatal(NO_DATABASE, &told));
-            }
             let path = client.metadata().get(SEARCH_PATH).cloned();
             client.session_extensions().get_or_insert_with(|| AtLogin { path });
             self.logged_in.store(true, Ordering::Release);
@@ -244,6 +258,7 @@ impl PgWireServerHandlers for Handlers {
             password,
             logged_in: self.logged_in.clone(),
             database: self.database.clone(),
+            places: self.places.clone(),
         })
     }
 

@@ -3,12 +3,13 @@
 use datafusion::sql::sqlparser::{
     ast::{
         AccessExpr, Array, BinaryOperator, ContextModifier, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-        FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, Query, Select, SelectItem, Set,
-        SetExpr, Statement, TableFactor, TableWithJoins, TimezoneInfo, Value, ValueWithSpan, Visit, VisitMut, Visitor,
-        VisitorMut,
+        FunctionArguments, GroupByExpr, Ident, LimitClause, ObjectName, ObjectNamePart, OrderBy, OrderByKind, Query,
+        Select, SelectItem, Set, SetExpr, Statement, TableFactor, TableWithJoins, TimezoneInfo, Value, ValueWithSpan,
+        Visit, VisitMut, Visitor, VisitorMut, With,
     },
     dialect::PostgreSqlDialect,
     parser::Parser,
+    tokenizer::{Token, Tokenizer},
 };
 use datafusion_postgres::pgwire::api::Type;
 use std::{
@@ -18,9 +19,10 @@ use std::{
     ops::ControlFlow,
 };
 
-/// What only those questions have in them that the library knows by their words.
-const KNOWN_BY_WORDS: [&str; 4] =
-    ["pg_publication", "pg_policy ", "pg_statistic_ext", "string_to_array(current_setting("];
+/// What those questions about the catalog have in them that the library knows by their words.
+const KNOWN_BY_WORDS: [&str; 3] = ["pg_publication", "pg_policy ", "pg_statistic_ext"];
+/// And one about the path.
+const PATH_BY_WORDS: &str = "string_to_array(current_setting(";
 /// Tables of the catalog that the library does not look for there by itself.
 const OF_THE_CATALOG: [&str; 6] =
     ["pg_available_extensions", "pg_policies", "pg_sequences", "pg_stat_activity", "pg_user", "pg_user_mappings"];
@@ -39,6 +41,8 @@ const AGGREGATES: [&str; 6] = ["agg(", "count(", "max(", "min(", "sum(", "bool_"
 const EXPANDED: &str = "_pg_expandarray";
 /// The name of our function that multiplies an interval.
 pub(super) const INTERVAL_TIMES: &str = "interval_times";
+/// And of the one that puts a template into words of `strftime`.
+pub(super) const STRFTIME_OF: &str = "strftime_of";
 /// Functions that take a template.
 const BY_TEMPLATE: [&str; 3] = ["to_char", "to_date", "to_timestamp"];
 /// Words of a template of `to_char` and those of `strftime` for them, longer ones before what they begin with; none where there is
@@ -76,16 +80,34 @@ pub(super) struct Asked<'a> {
     pub schema_of: &'a dyn Fn(&str) -> Option<String>,
 }
 
+/// Refuses names with a quote in them: they are printed as others, and nothing here has such a name.
+fn check_names(sql: &str) -> Result<(), String> {
+    if !sql.contains("\"\"") {
+        return Ok(());
+    }
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize() else { return Ok(()) };
+    let has_quote =
+        |token: &Token| matches!(token, Token::Word(word) if word.quote_style.is_some() && word.value.contains('"'));
+    match tokens.iter().any(has_quote) {
+        true => Err("names with a quote in them are not understood here".to_owned()),
+        false => Ok(()),
+    }
+}
+
 /// The statements of a text.
-pub(super) fn one_by_one(sql: &str) -> Vec<Cow<'_, str>> {
-    match Parser::parse_sql(&PostgreSqlDialect {}, sql) {
+///
+/// # Errors
+/// With what cannot be understood.
+pub(super) fn one_by_one(sql: &str) -> Result<Vec<Cow<'_, str>>, String> {
+    check_names(sql)?;
+    Ok(match Parser::parse_sql(&PostgreSqlDialect {}, sql) {
         Ok(mut statements) if statements.len() > 1 => {
             statements.iter_mut().for_each(print_exactly);
             statements.iter().map(|statement| Cow::Owned(statement.to_string())).collect()
         }
         // What is wrong with it, the library says.
         _ => vec![Cow::Borrowed(sql)],
-    }
+    })
 }
 
 /// The same question for DataFusion. What cannot be parsed, or needs no other words, stays as it is.
@@ -93,12 +115,11 @@ pub(super) fn one_by_one(sql: &str) -> Vec<Cow<'_, str>> {
 /// # Errors
 /// With what there is no word for.
 pub(super) fn rewrite<'a>(sql: &'a str, asked: &Asked<'_>) -> Result<Cow<'a, str>, String> {
+    check_names(sql)?;
     let Ok(mut statements) = Parser::parse_sql(&PostgreSqlDialect {}, sql) else { return Ok(Cow::Borrowed(sql)) };
     let before = statements.clone();
     statements.iter_mut().for_each(print_exactly);
-    if !KNOWN_BY_WORDS.iter().any(|words| sql.contains(words)) {
-        statements.iter_mut().try_for_each(|statement| rewrite_statement(statement, asked))?;
-    }
+    statements.iter_mut().try_for_each(|statement| rewrite_statement(statement, sql, asked))?;
     if statements == before {
         return Ok(Cow::Borrowed(sql));
     }
@@ -106,7 +127,7 @@ pub(super) fn rewrite<'a>(sql: &'a str, asked: &Asked<'_>) -> Result<Cow<'a, str
     Ok(Cow::Owned(texts.join("; ")))
 }
 
-fn rewrite_statement(statement: &mut Statement, asked: &Asked<'_>) -> Result<(), String> {
+fn rewrite_statement(statement: &mut Statement, sql: &str, asked: &Asked<'_>) -> Result<(), String> {
     if let Statement::ShowVariable { variable } = statement
         && matches!(&variable[..], [all] if all.value.eq_ignore_ascii_case("all"))
         && let Ok(mut other) = Parser::parse_sql(&PostgreSqlDialect {}, ALL_SETTINGS)
@@ -120,7 +141,11 @@ fn rewrite_statement(statement: &mut Statement, asked: &Asked<'_>) -> Result<(),
     }
     let mut seen = Seen::default();
     let _ = Visit::visit(statement, &mut seen);
-    let _ = VisitMut::visit(statement, &mut Qualifier { schema_of: asked.schema_of, own: Vec::new() });
+    if sql.contains(PATH_BY_WORDS) || seen.catalog && KNOWN_BY_WORDS.iter().any(|words| sql.contains(words)) {
+        return Ok(());
+    }
+    let _ =
+        VisitMut::visit(statement, &mut Qualifier { schema_of: asked.schema_of, own: Vec::new(), aside: Vec::new() });
     let mut rewriter = Rewriter { declared: asked.declared, in_catalog: seen.catalog, unknown: None };
     let _ = VisitMut::visit(statement, &mut rewriter);
     if let Some(unknown) = rewriter.unknown {
@@ -128,9 +153,11 @@ fn rewrite_statement(statement: &mut Statement, asked: &Asked<'_>) -> Result<(),
     }
     if let Statement::Query(query) = statement
         && !seen.catalog
-        && let SetExpr::Select(select) = &mut *query.body
     {
-        name_columns(select, &seen.names);
+        let ordered = ordered_within(query);
+        if let SetExpr::Select(select) = &mut *query.body {
+            name_columns(select, &seen.names, &ordered);
+        }
     }
     Ok(())
 }
@@ -186,6 +213,8 @@ struct Qualifier<'a> {
     schema_of: &'a dyn Fn(&str) -> Option<String>,
     /// Tables that the questions around this one have made for themselves, by `WITH`.
     own: Vec<HashSet<String>>,
+    /// What they have after that word, while the rest of them is looked at.
+    aside: Vec<Option<With>>,
 }
 
 /// As it is looked up.
@@ -205,16 +234,17 @@ impl VisitorMut for Qualifier<'_> {
                 if with.recursive {
                     inner(self, name.clone());
                 }
-                // Before it has its name, which is that of another table within it. All of them are visited once more after
-                // this, when nothing is left to be done in them.
+                // Before it has its name, which is that of another table within it.
                 let _ = VisitMut::visit(&mut table.query, self);
                 inner(self, name);
             }
         }
+        self.aside.push(query.with.take());
         ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _: &mut Query) -> ControlFlow<()> {
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        query.with = self.aside.pop().flatten();
         self.own.pop();
         ControlFlow::Continue(())
     }
@@ -316,6 +346,11 @@ impl VisitorMut for Rewriter<'_> {
             Expr::Value(ValueWithSpan { value: Value::UnicodeStringLiteral(letters), .. }) => {
                 *expression = text(letters)
             }
+            Expr::Cast { expr, data_type: DataType::Array(_), .. } => {
+                if let Some(elements) = literal(expr).and_then(quoted_elements) {
+                    **expr = elements;
+                }
+            }
             Expr::Cast { data_type, .. } => texts_have_no_length(data_type),
             Expr::CompoundFieldAccess { root, access_chain } => {
                 if let [AccessExpr::Dot(Expr::Identifier(field))] = &access_chain[..]
@@ -339,7 +374,10 @@ impl VisitorMut for Rewriter<'_> {
                     *expression = product;
                 }
             }
-            Expr::BinaryOp { left, op: BinaryOperator::Divide, right } if matches!(**left, Expr::Interval(_)) => {
+            Expr::BinaryOp { left, op: BinaryOperator::Divide, right }
+                if matches!(&**left, Expr::Interval(_))
+                    || matches!(&**left, Expr::Function(f) if last(&f.name).is_some_and(|n| n.value == INTERVAL_TIMES)) =>
+            {
                 if let Some(part) = parsed(&format!("{INTERVAL_TIMES}({left}, 1.0 / ({right}))")) {
                     *expression = part;
                 }
@@ -528,18 +566,31 @@ fn other_function(function: &mut Function, in_catalog: bool) -> Option<Expr> {
 fn translate_template(function: &mut Function) -> Result<(), String> {
     if let FunctionArguments::List(list) = &mut function.args
         && let [_, FunctionArg::Unnamed(FunctionArgExpr::Expr(template))] = &mut list.args[..]
-        && let Some(words) = literal(template)
-        && !words.contains('%')
     {
-        *template = text(&strftime(words)?);
+        match literal(template) {
+            Some(words) => *template = text(&strftime(words)?),
+            // Known when the question is asked.
+            None => {
+                if let Some(later) = parsed(&format!("{STRFTIME_OF}(CAST({template} AS TEXT))")) {
+                    *template = later;
+                }
+            }
+        }
     }
     Ok(())
 }
 
-fn strftime(template: &str) -> Result<String, String> {
+/// A template as `strftime` has it; one that has a `%` is one of those.
+///
+/// # Errors
+/// With the word that there is not.
+pub(super) fn strftime(template: &str) -> Result<String, String> {
     let unknown = |word: &str| {
         format!("template of a time: there is no '{word}' here; a template of strftime, such as '%Y-%m', may have it")
     };
+    if template.contains('%') {
+        return Ok(template.to_owned());
+    }
     let (mut out, mut rest) = (String::new(), template);
     while let Some(letter) = rest.chars().next() {
         if let Some((quoted, after)) = rest.strip_prefix('"').and_then(|text| text.split_once('"')) {
@@ -571,7 +622,7 @@ fn strftime(template: &str) -> Result<String, String> {
 /// The elements of the text of an array, when it has quotes in it, which the library takes for a part of them.
 fn quoted_elements(list: &str) -> Option<Expr> {
     let inner = list.strip_prefix('{')?.strip_suffix('}')?;
-    if !inner.contains(['"', '\\']) {
+    if !inner.contains(['"', '\\', '\'']) {
         return None;
     }
     let (mut elements, mut element, mut is_quoted, mut was_quoted) = (Vec::new(), String::new(), false, false);
@@ -651,8 +702,8 @@ fn escaped_by_backslash(pattern: &Expr, escape: &str) -> Expr {
 /// How PostgreSQL calls a column.
 fn natural_name(expression: &Expr) -> Option<String> {
     match expression {
-        Expr::Identifier(name) => Some(name.value.clone()),
-        Expr::CompoundIdentifier(names) => names.last().map(|name| name.value.clone()),
+        Expr::Identifier(name) => Some(folded(name)),
+        Expr::CompoundIdentifier(names) => names.last().map(folded),
         Expr::Function(function) => last(&function.name).map(|name| name.value.to_lowercase()),
         Expr::Cast { expr, .. } | Expr::Nested(expr) => natural_name(expr),
         Expr::AtTimeZone { .. } => Some("timezone".to_owned()),
@@ -704,8 +755,19 @@ fn name_twins(select: &mut Select) {
     }
 }
 
+/// The columns by which an answer is ordered that are part of more: there they are those of the table.
+fn ordered_within(query: &Query) -> HashSet<String> {
+    let mut seen = Seen::default();
+    if let Some(OrderBy { kind: OrderByKind::Expressions(keys), .. }) = &query.order_by {
+        for key in keys.iter().filter(|key| !matches!(key.expr, Expr::Identifier(_))) {
+            let _ = Visit::visit(&key.expr, &mut seen);
+        }
+    }
+    seen.names
+}
+
 /// Gives the columns of an answer the names that they have in PostgreSQL, where those are single.
-fn name_columns(select: &mut Select, names: &HashSet<String>) {
+fn name_columns(select: &mut Select, names: &HashSet<String>, ordered: &HashSet<String>) {
     let mut times: HashMap<String, usize> = HashMap::new();
     for name in select.projection.iter().filter_map(name_of) {
         *times.entry(name).or_default() += 1;
@@ -718,6 +780,7 @@ fn name_columns(select: &mut Select, names: &HashSet<String>) {
             _ => false,
         };
         let name = natural_name(expression).unwrap_or_else(|| NAMELESS.to_owned());
+        let is_cast_column = is_cast_column && !ordered.contains(&name);
         // Not one that means something else in the question.
         if times[&name] == 1 && (is_cast_column || !names.contains(&name)) {
             *item = SelectItem::ExprWithAlias { expr: expression.clone(), alias: Ident::with_quote('"', name) };
@@ -838,6 +901,19 @@ mod tests {
             let Some(Expr::BinaryOp { right, .. }) = &select.selection else { panic!("{sql}") };
             assert_eq!(literal(right), Some(text), "{sql}");
         }
+    }
+
+    #[test]
+    fn names_with_quotes_are_refused_and_deep_questions_are_no_work() {
+        let asked = Asked { declared: &[], schema_of: &in_gold };
+        for sql in [r#"SELECT count(*) AS "a\"" FROM x --" FROM t"#, r#"SELECT 1 AS "a""""b""#] {
+            assert!(rewrite(sql, &asked).is_err() && one_by_one(sql).is_err(), "{sql}");
+        }
+        assert!(rewrite(r#"SELECT '""' AS a"#, &asked).is_ok());
+        let deep =
+            (0..40).fold("SELECT r FROM kpi_rfm".to_owned(), |inner, _| format!("WITH a AS ({inner}) SELECT r FROM a"));
+        let wanted = deep.replace("FROM kpi_rfm", r#"FROM "gold".kpi_rfm"#);
+        assert_eq!(rewritten(&deep, &[]), wanted);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use datafusion_postgres::{
         api::{
             ClientInfo, ClientPortalStore, ConnectionHandle, DEFAULT_NAME, PgWireConnectionState, Type,
             portal::{Format, Portal, PortalExecutionState},
-            query::{ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_query_response},
+            query::{ExtendedQueryHandler, SimpleQueryHandler, send_execution_response, send_partial_query_response},
             results::{FieldInfo, QueryResponse, Response, SendableRowStream},
             stmt::QueryParser,
             store::{Entry, PortalStore},
@@ -27,12 +27,13 @@ use futures::{
     stream,
 };
 use std::{borrow::Cow, fmt, future::Future, mem, pin::Pin, sync::Arc, time::Duration};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, unconstrained},
+};
 
 const CANCELED: &str = "57014";
 const NOT_SUPPORTED: &str = "0A000";
-/// The library makes room for so many rows before it has one.
-const ROWS_AT_ONCE_MAX: i32 = 1_000_000;
 /// Rows that are taken over at a time, and how often before they are wanted.
 const CHUNK_ROWS: usize = 1024;
 const CHUNKS_AHEAD: usize = 2;
@@ -50,14 +51,14 @@ pub(super) struct AtLogin {
 /// Done when the client wants the question that it asks now to end.
 type Canceled = Shared<BoxFuture<'static, ()>>;
 
-/// To be asked for when a question is planned: planning has such a wish of its own, which ends here.
+/// A new wish of the client, for what begins now: one before it is no longer heard.
 async fn canceled_by(client: &(impl ClientInfo + Sync)) -> Canceled {
     let Some(connection) = client.session_extensions().get::<Arc<ConnectionHandle>>() else {
         return future::pending().boxed().shared();
     };
     let wish = connection.start_query().await;
     let canceled = async move {
-        // An error: the next question has begun.
+        // An error: something else has begun.
         if wish.await.is_err() {
             future::pending().await
         }
@@ -65,10 +66,25 @@ async fn canceled_by(client: &(impl ClientInfo + Sync)) -> Canceled {
     canceled.boxed().shared()
 }
 
+/// The same once a question is planned, for its rows. The wish that planning had ends here; when it was told meanwhile, nobody
+/// has heard it.
+async fn canceled_after_planning(client: &(impl ClientInfo + Sync)) -> PgWireResult<Canceled> {
+    if let Some(connection) = client.session_extensions().get::<Arc<ConnectionHandle>>()
+        && !connection.cancel().await
+    {
+        return Err(PgWireError::QueryCanceled);
+    }
+    Ok(canceled_by(client).await)
+}
+
 type Stop = Pin<Box<dyn Future<Output = PgWireError> + Send>>;
 
+fn user_error(code: &str, message: &str) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message.to_owned())))
+}
+
 fn canceled(why: &str) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), CANCELED.to_owned(), why.to_owned())))
+    user_error(CANCELED, why)
 }
 
 /// Has rows computed by a task of their own, which some joins keep busy for seconds at a time: who waits for them still hears
@@ -98,9 +114,10 @@ fn elsewhere(rows: SendableRowStream) -> SendableRowStream {
     Box::pin(chunks.flat_map(stream::iter))
 }
 
-/// Lets the rows of an answer come until the client interrupts them, or its time is over.
-fn bounded(mut answer: QueryResponse, wish: Canceled, timeout: Option<Duration>) -> QueryResponse {
-    let stop: Stop = Box::pin(async move {
+/// Why an answer ends, when its client interrupts it or its time is over.
+fn stop(wish: Canceled, client: &impl ClientInfo) -> Stop {
+    let timeout = client.metadata().get(TIMEOUT).and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
+    Box::pin(async move {
         let over = async {
             match timeout {
                 Some(timeout) => tokio::time::sleep(timeout).await,
@@ -111,7 +128,11 @@ fn bounded(mut answer: QueryResponse, wish: Canceled, timeout: Option<Duration>)
             () = wish => canceled("canceling statement due to user request"),
             () = over => canceled("canceling statement due to statement timeout"),
         }
-    });
+    })
+}
+
+/// Lets the rows of an answer come until then.
+fn bounded(mut answer: QueryResponse, stop: Stop) -> QueryResponse {
     let rows = elsewhere(mem::replace(&mut answer.data_rows, Box::pin(stream::empty())));
     let next = |state: Option<(SendableRowStream, Stop)>| async move {
         let (mut rows, mut stop) = state?;
@@ -139,14 +160,6 @@ impl Service {
     }
 }
 
-fn bounded_answer(answer: Response, client: &impl ClientInfo, wish: &Canceled) -> Response {
-    let timeout = client.metadata().get(TIMEOUT).and_then(|millis| millis.parse().ok()).map(Duration::from_millis);
-    match answer {
-        Response::Query(rows) => Response::Query(bounded(rows, wish.clone(), timeout)),
-        other => other,
-    }
-}
-
 #[async_trait]
 impl SimpleQueryHandler for Service {
     async fn do_query<C>(&self, client: &mut C, query: &str) -> PgWireResult<Vec<Response>>
@@ -157,13 +170,17 @@ impl SimpleQueryHandler for Service {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         let mut answers = Vec::new();
-        // One after the other: what one sets is in force for the next.
-        for query in one_by_one(query) {
+        // One after the other: a path that one sets is in force for the next.
+        for query in one_by_one(query).map_err(|why| user_error(NOT_SUPPORTED, &why))? {
             let query = self.parser.rewritten(client, &query, &[])?;
             answers.extend(SimpleQueryHandler::do_query(&*self.inner, client, &query).await?);
         }
-        let wish = canceled_by(client).await;
-        Ok(answers.into_iter().map(|answer| bounded_answer(answer, client, &wish)).collect())
+        let wish = unconstrained(canceled_after_planning(client)).await?;
+        let bounded = |answer| match answer {
+            Response::Query(rows) => Response::Query(bounded(rows, stop(wish.clone(), client))),
+            other => other,
+        };
+        Ok(answers.into_iter().map(bounded).collect())
     }
 }
 
@@ -188,12 +205,10 @@ impl ExtendedQueryHandler for Service {
         C::Error: fmt::Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let answer = ExtendedQueryHandler::do_query(&*self.inner, client, portal, max_rows).await?;
-        let wish = canceled_by(client).await;
-        Ok(bounded_answer(answer, client, &wish))
+        ExtendedQueryHandler::do_query(&*self.inner, client, portal, max_rows).await
     }
 
-    /// All rows that are wanted at once are sent as they come; the library would keep them until it has the last.
+    /// Rows are sent as they come; the library would keep those that are wanted at once until it has the last of them.
     async fn on_execute<C>(&self, client: &mut C, message: Execute) -> PgWireResult<()>
     where
         C: ClientInfo + ClientPortalStore + Sink<PgWireBackendMessage> + Unpin + Send + Sync,
@@ -201,53 +216,66 @@ impl ExtendedQueryHandler for Service {
         C::Error: fmt::Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
-        let all = !(1..=ROWS_AT_ONCE_MAX).contains(&message.max_rows);
         let portal = client.portal_store().get_portal(message.name.as_deref().unwrap_or(DEFAULT_NAME));
-        let portal = match portal {
-            Some(Entry::Value(portal)) if all => portal,
-            _ => return self._on_execute(client, message).await,
-        };
-        if !matches!(*portal.state().lock().await, PortalExecutionState::Initial) {
-            return self._on_execute(client, Execute::new(message.name, 0)).await;
-        }
+        // An empty one, or none.
+        let Some(Entry::Value(portal)) = portal else { return self._on_execute(client, message).await };
         if !matches!(client.state(), PgWireConnectionState::ReadyForQuery) {
             return Err(PgWireError::NotReadyForQuery);
         }
         client.set_state(PgWireConnectionState::QueryInProgress);
-        let wish = canceled_by(client).await;
-        let answer = tokio::select! {
-            biased;
-            answer = ExtendedQueryHandler::do_query(self, client, &portal, 0) => answer?,
-            () = wish => return Err(PgWireError::QueryCanceled),
+        let mut stop = stop(canceled_by(client).await, client);
+        let state = portal.state();
+        // When something goes wrong, it has no more rows.
+        let begun = mem::replace(&mut *state.lock().await, PortalExecutionState::Finished);
+        let answer = match begun {
+            PortalExecutionState::Suspended(rows) => Response::Query(rows),
+            PortalExecutionState::Finished => Response::Query(QueryResponse::new(Arc::default(), stream::empty())),
+            PortalExecutionState::Initial => tokio::select! {
+                biased;
+                why = &mut stop => return Err(why),
+                answer = ExtendedQueryHandler::do_query(self, client, &portal, 0) => match answer? {
+                    Response::Query(mut rows) => {
+                        rows.data_rows = elsewhere(rows.data_rows);
+                        Response::Query(rows)
+                    }
+                    other => {
+                        *state.lock().await = PortalExecutionState::Initial;
+                        other
+                    }
+                },
+            },
         };
-        let status = client.transaction_status();
-        let status = match answer {
-            Response::Query(rows) => {
-                send_query_response(client, rows, false).await?;
-                status
+        let mut status = client.transaction_status();
+        match answer {
+            Response::Query(mut rows) => {
+                let wanted = usize::try_from(message.max_rows).unwrap_or(0);
+                let is_suspended = tokio::select! {
+                    biased;
+                    why = &mut stop => return Err(why),
+                    sent = send_partial_query_response(client, &mut rows, wanted) => sent?,
+                };
+                if is_suspended {
+                    *state.lock().await = PortalExecutionState::Suspended(rows);
+                }
             }
             Response::EmptyQuery => {
                 client.feed(PgWireBackendMessage::EmptyQueryResponse(EmptyQueryResponse::new())).await?;
-                status
             }
             Response::TransactionStart(tag) => {
                 send_execution_response(client, tag).await?;
-                status.to_in_transaction_state()
+                status = status.to_in_transaction_state();
             }
             Response::TransactionEnd(tag) => {
                 send_execution_response(client, tag).await?;
                 client.portal_store().rm_portal(DEFAULT_NAME);
-                status.to_idle_state()
+                status = status.to_idle_state();
             }
-            Response::Execution(tag) => {
-                send_execution_response(client, tag).await?;
-                status
-            }
+            Response::Execution(tag) => send_execution_response(client, tag).await?,
             Response::Error(error) => return Err(PgWireError::UserError(error)),
             Response::CopyIn(_) | Response::CopyOut(_) | Response::CopyBoth(_) => {
-                return Err(canceled("there is no COPY here"));
+                return Err(user_error(NOT_SUPPORTED, "there is no COPY here"));
             }
-        };
+        }
         client.set_state(PgWireConnectionState::ReadyForQuery);
         client.set_transaction_status(status);
         Ok(())
@@ -282,9 +310,7 @@ impl RewritingParser {
             let found = schemas.iter().find(|schema| has(schema, table))?;
             (*found != PUBLIC).then(|| (*found).to_owned())
         };
-        rewrite(sql, &Asked { declared, schema_of: &schema_of }).map_err(|unknown| {
-            PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), NOT_SUPPORTED.to_owned(), unknown)))
-        })
+        rewrite(sql, &Asked { declared, schema_of: &schema_of }).map_err(|unknown| user_error(NOT_SUPPORTED, &unknown))
     }
 }
 

@@ -240,6 +240,20 @@ fn questions_are_understood_as_postgresql_understands_them() {
     let names: Vec<&str> = row.unwrap().columns().iter().map(|column| column.name()).collect();
     assert_eq!(names, ["count", "?column?", "?column?_2"]);
 
+    // As many rows at a time as the client wants, as drivers ask that have a fetch size, and something else in between.
+    let mut transaction = client.transaction().unwrap();
+    let numbers = transaction.prepare("SELECT value FROM generate_series(1, 5)").unwrap();
+    let portal = transaction.bind(&numbers, &[]).unwrap();
+    let mut fetched = Vec::new();
+    for wanted in [2, 2, 1, 0] {
+        let rows = transaction.query_portal(&portal, 2).unwrap();
+        assert_eq!(rows.len(), wanted);
+        fetched.extend(rows.iter().map(|row| row.get::<_, i64>(0)));
+        assert_eq!(transaction.query("SELECT 1 AS n", &[]).unwrap().len(), 1);
+    }
+    assert_eq!(fetched, [1, 2, 3, 4, 5]);
+    transaction.rollback().unwrap();
+
     // A table is found where the client says that it looks, until it says otherwise.
     assert!(client.simple_query("SELECT 1 FROM achats").is_err());
     client.simple_query("SET search_path = bronze, public").unwrap();
