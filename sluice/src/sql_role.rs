@@ -189,7 +189,9 @@ pub(crate) fn start(config: &Config, runtime: &tokio::runtime::Runtime) -> Resul
         read_at: tokio::sync::Mutex::default(),
     });
     runtime.block_on(lake.refresh());
-    let settings = SessionConfig::new().with_default_catalog_and_schema(CATALOG, VIEWS);
+    let mut settings = SessionConfig::new().with_default_catalog_and_schema(CATALOG, VIEWS);
+    // Times with a zone have one, as now() has: else AT TIME ZONE takes them for local ones.
+    settings.options_mut().execution.time_zone = Some("UTC".to_owned());
     let memory = RuntimeEnvBuilder::new().with_memory_limit(config.sql.memory_bytes_max, 1.0).build_arc()?;
     let context = SessionContext::new_with_config_rt(settings.with_create_default_catalog_and_schema(false), memory);
     let catalog = MemoryCatalogProvider::new();

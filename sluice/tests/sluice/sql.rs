@@ -223,6 +223,16 @@ fn questions_are_understood_as_postgresql_understands_them() {
              date_trunc('hour', order_time) + interval '5 minutes' * floor(extract(minute FROM order_time) / 5)",
             "1",
         ),
+        (
+            "SELECT extract(hour FROM timestamptz '2020-07-01 12:00:00+00' AT TIME ZONE 'Europe/Paris') FROM silver.orders",
+            "14",
+        ),
+        // In Kathmandu it is another hour's minute.
+        (
+            "SELECT count(*) FROM silver.orders WHERE extract(minute FROM now()) \
+             = extract(minute FROM now() AT TIME ZONE 'Asia/Kathmandu')",
+            "0",
+        ),
         // A text is the same after it has been printed, in both protocols.
         (r"SELECT count(*) FROM silver.orders WHERE product = '\'' OR 1=1 --'", "0"),
         ("SELECT length('a''''b') FROM silver.orders", "4"),
