@@ -851,8 +851,53 @@ mod tests {
                 "SELECT i.indkey FROM pg_index i WHERE i.indisprimary = 't'",
                 "SELECT i.indkey FROM pg_index i WHERE i.indisprimary = CAST('t' AS BOOLEAN)",
             ),
+            (
+                r"SELECT (SELECT s.seqstart FROM pg_sequence s WHERE s.oid = t.oid) AS s, U&'caf\00E9' AS u FROM pg_type t",
+                "SELECT CAST(NULL AS TEXT) AS s, 'café' AS u FROM pg_type t",
+            ),
+            (
+                "SELECT (SELECT count(*) FROM pg_attrdef d WHERE d.oid = t.oid) AS s FROM pg_type t",
+                "SELECT (SELECT count(*) FROM pg_attrdef d WHERE d.oid = t.oid) AS s FROM pg_type t",
+            ),
+            ("SELECT timezone('UTC', t) AS t FROM x", "SELECT ((t) AT TIME ZONE 'UTC') AS t FROM x"),
+            ("SELECT a FROM t WHERE a SIMILAR TO '%(b|d).'", r"SELECT a FROM t WHERE a ~ '(?s)^(?:.*(b|d)\.)$'"),
+            ("SELECT a FROM t WHERE a NOT SIMILAR TO '[^0-9_]%'", "SELECT a FROM t WHERE a !~ '(?s)^(?:[^0-9_].*)$'"),
+            (
+                "SELECT interval '5 minutes' * a AS i, interval '1 day' / 2 AS h FROM t",
+                "SELECT interval_times(INTERVAL '5 minutes', a) AS i, interval_times(INTERVAL '1 day', 1.0 / (2)) AS h FROM t",
+            ),
+            (
+                "SELECT a FROM t WHERE t > to_date('2024-01-31', 'YYYY-MM-DD')",
+                "SELECT a FROM t WHERE t > to_date('2024-01-31', '%Y-%m-%d')",
+            ),
+            (
+                "SELECT to_char(t, $1) AS t, a::DATE FROM x ORDER BY extract(HOUR FROM a)",
+                "SELECT to_char(t, strftime_of(CAST($1 AS TEXT))) AS t, a::DATE FROM x ORDER BY EXTRACT(HOUR FROM a)",
+            ),
+            ("SELECT a FROM t WHERE a = ANY('{it''s, b }')", r"SELECT a FROM t WHERE a = ANY(ARRAY[E'it\'s', 'b'])"),
+            (
+                r#"SELECT a FROM t WHERE a = ANY('{"1","2"}'::INT[])"#,
+                "SELECT a FROM t WHERE a = ANY(ARRAY['1', '2']::INT[])",
+            ),
+            // A text that only looks like one of those questions.
+            (
+                "SELECT to_char(t, 'YYYY') AS t FROM x WHERE a = 'pg_publication'",
+                "SELECT to_char(t, '%Y') AS t FROM x WHERE a = 'pg_publication'",
+            ),
             ("SELECT usename FROM pg_user", r#"SELECT usename FROM "pg_catalog".pg_user"#),
             ("SELECT r FROM kpi_rfm", r#"SELECT r FROM "gold".kpi_rfm"#),
+            (
+                "WITH kpi_rfm AS (SELECT r FROM kpi_rfm) SELECT r FROM KPI_RFM",
+                r#"WITH kpi_rfm AS (SELECT r FROM "gold".kpi_rfm) SELECT r FROM KPI_RFM"#,
+            ),
+            (
+                "SELECT (WITH kpi_rfm AS (SELECT 1 AS r) SELECT r FROM kpi_rfm) AS a, b FROM Kpi_Rfm",
+                r#"SELECT (WITH kpi_rfm AS (SELECT 1 AS r) SELECT r FROM kpi_rfm) AS a, b FROM "gold".Kpi_Rfm"#,
+            ),
+            (
+                "WITH RECURSIVE kpi_rfm AS (SELECT 1 AS r UNION ALL SELECT r + 1 FROM kpi_rfm) SELECT r FROM kpi_rfm",
+                "WITH RECURSIVE kpi_rfm AS (SELECT 1 AS r UNION ALL SELECT r + 1 FROM kpi_rfm) SELECT r FROM kpi_rfm",
+            ),
             (
                 "WITH kpi_rfm AS (SELECT 1 AS r) SELECT r FROM kpi_rfm",
                 "WITH kpi_rfm AS (SELECT 1 AS r) SELECT r FROM kpi_rfm",
