@@ -34,7 +34,7 @@ pub(super) const SETTINGS: [(&str, &str); 18] = [
     ("transaction_isolation", "read committed"),
     ("transaction_read_only", "on"),
 ];
-const PG_CATALOG: &str = "pg_catalog";
+pub(super) const PG_CATALOG: &str = "pg_catalog";
 const INFORMATION_SCHEMA: &str = "information_schema";
 /// What the library lacks, as SQL over what it has.
 const TABLES: &str = include_str!("catalog.sql");

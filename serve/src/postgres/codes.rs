@@ -6,8 +6,24 @@ use datafusion_postgres::pgwire::{
     error::{ErrorInfo, PgWireError},
 };
 
+/// What there is not here.
+pub(super) const NOT_SUPPORTED: &str = "0A000";
 const INTERNAL: &str = "XX000";
 const WRONG_PASSWORD: &str = "28P01";
+
+fn told(severity: &str, code: &str, message: impl Into<String>) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new(severity.to_owned(), code.to_owned(), message.into())))
+}
+
+/// An error of a statement.
+pub(super) fn failed(code: &str, message: impl Into<String>) -> PgWireError {
+    told("ERROR", code, message)
+}
+
+/// An error after which the connection ends.
+pub(super) fn fatal(code: &str, message: impl Into<String>) -> PgWireError {
+    told("FATAL", code, message)
+}
 
 fn code_of(error: &DataFusionError) -> &'static str {
     match error.find_root() {
@@ -20,7 +36,7 @@ fn code_of(error: &DataFusionError) -> &'static str {
         DataFusionError::Plan(message) if message.contains("table \'") && message.contains("not found") => "42P01",
         DataFusionError::Plan(message) if message.starts_with("Invalid function") => "42883",
         DataFusionError::Plan(_) => "42000",
-        DataFusionError::NotImplemented(_) => "0A000",
+        DataFusionError::NotImplemented(_) => NOT_SUPPORTED,
         DataFusionError::ResourcesExhausted(_) => "53200",
         DataFusionError::ArrowError(error, _) => match **error {
             ArrowError::DivideByZero => "22012",
@@ -40,15 +56,12 @@ impl ErrorHandler for Codes {
     fn on_error<C: ClientInfo>(&self, client: &C, error: &mut PgWireError) {
         if let PgWireError::InvalidPassword(_) = error {
             let user = client.metadata().get(METADATA_USER).map_or("", String::as_str);
-            let told = format!("password authentication failed for user \"{user}\"");
-            *error =
-                PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), WRONG_PASSWORD.to_owned(), told)));
+            *error = fatal(WRONG_PASSWORD, format!("password authentication failed for user \"{user}\""));
         }
         if let PgWireError::ApiError(cause) = error
             && let Some(cause) = cause.downcast_ref::<DataFusionError>()
         {
-            let told = ErrorInfo::new("ERROR".to_owned(), code_of(cause).to_owned(), cause.to_string());
-            *error = PgWireError::UserError(Box::new(told));
+            *error = failed(code_of(cause), cause.to_string());
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     Refresh,
     catalog::SETTINGS,
+    codes::{NOT_SUPPORTED, failed},
     is_logged_in, log_in_first,
     service::{AtLogin, PUBLIC, SEARCH_PATH, TIMEOUT},
 };
@@ -22,24 +23,19 @@ use datafusion_postgres::{
             results::{DataRowEncoder, FieldFormat, FieldInfo, QueryResponse, Response, Tag},
             store::PortalStore as _,
         },
-        error::{ErrorInfo, PgWireError, PgWireResult},
+        error::{PgWireError, PgWireResult},
     },
 };
 use futures::stream;
 use std::sync::Arc;
 
 const READ_ONLY: &str = "25006";
-const NOT_SUPPORTED: &str = "0A000";
 const NO_SUCH_SETTING: &str = "42704";
-
-fn refused(code: &str, message: String) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message)))
-}
 
 /// Whether a plan only reads.
 fn reads(plan: &LogicalPlan) -> PgWireResult<()> {
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
-    options.verify_plan(plan).map_err(|error| refused(READ_ONLY, format!("the lake is read-only here: {error}")))
+    options.verify_plan(plan).map_err(|error| failed(READ_ONLY, format!("the lake is read-only here: {error}")))
 }
 
 async fn reads_text(text: &str, context: &SessionContext) -> PgWireResult<()> {
@@ -50,7 +46,7 @@ async fn reads_text(text: &str, context: &SessionContext) -> PgWireResult<()> {
 fn only_questions(statement: &Statement) -> PgWireError {
     let first = statement.to_string();
     let verb = first.split_whitespace().next().unwrap_or_default().to_owned();
-    refused(READ_ONLY, format!("the lake is read-only here: SELECT, SHOW and EXPLAIN, not {verb}"))
+    failed(READ_ONLY, format!("the lake is read-only here: SELECT, SHOW and EXPLAIN, not {verb}"))
 }
 
 /// What a client may set, for itself alone.
@@ -107,7 +103,7 @@ impl Gate {
             | Statement::Fetch { .. }
             | Statement::Close { cursor: CloseCursor::Specific { .. } } => {
                 let message = "there are no cursors here: ask without one, or for a part with LIMIT and OFFSET";
-                Err(refused(NOT_SUPPORTED, message.to_owned()))
+                Err(failed(NOT_SUPPORTED, message))
             }
             _ => {
                 (self.0)().await;
@@ -202,7 +198,7 @@ fn shown(variable: &[Ident], client: &dyn HookClient) -> PgWireResult<String> {
         "session_authorization" => set.get("user").cloned(),
         _ => set.get(&name).cloned().or(known),
     };
-    value.ok_or_else(|| refused(NO_SUCH_SETTING, format!("unrecognized configuration parameter \"{name}\"")))
+    value.ok_or_else(|| failed(NO_SUCH_SETTING, format!("unrecognized configuration parameter \"{name}\"")))
 }
 
 /// An answer of one text.

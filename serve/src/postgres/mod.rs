@@ -14,7 +14,7 @@ pub use tls::{Tls, TlsError, TlsFiles};
 
 use async_trait::async_trait;
 use catalog::SERVER_VERSION;
-use codes::Codes;
+use codes::{Codes, fatal};
 use datafusion::prelude::SessionContext;
 use datafusion_postgres::{
     DfSessionService, QueryHook,
@@ -33,7 +33,7 @@ use datafusion_postgres::{
             cancel::{CancelHandler, DefaultCancelHandler},
             query::{ExtendedQueryHandler, SimpleQueryHandler},
         },
-        error::{ErrorInfo, PgWireError, PgWireResult},
+        error::{PgWireError, PgWireResult},
         messages::{PgWireBackendMessage, PgWireFrontendMessage},
         tokio::process_socket,
     },
@@ -214,7 +214,7 @@ impl StartupHandler for Door {
                 && *database != self.database
                 && database != MAINTENANCE
             {
-                return Err(fatal(NO_DATABASE, &format!("database \"{database}\" does not exist")));
+                return Err(fatal(NO_DATABASE, format!("database \"{database}\" does not exist")));
             }
             match self.places.clone().try_acquire_owned() {
                 Ok(place) => drop(client.session_extensions().get_or_insert_with(|| place)),
@@ -294,11 +294,6 @@ fn log_in_first() -> PgWireError {
     sent_away("log in first")
 }
 
-/// An error after which the connection ends.
 fn sent_away(message: &str) -> PgWireError {
     fatal(NOBODY, message)
-}
-
-fn fatal(code: &str, message: &str) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("FATAL".to_owned(), code.to_owned(), message.to_owned())))
 }

@@ -1,5 +1,6 @@
 //! Questions as clients of PostgreSQL put them, in words that DataFusion knows.
 
+use super::catalog::PG_CATALOG;
 use datafusion::sql::sqlparser::{
     ast::{
         AccessExpr, Array, BinaryOperator, ContextModifier, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
@@ -26,7 +27,6 @@ const PATH_BY_WORDS: &str = "string_to_array(current_setting(";
 /// Tables of the catalog that the library does not look for there by itself.
 const OF_THE_CATALOG: [&str; 6] =
     ["pg_available_extensions", "pg_policies", "pg_sequences", "pg_stat_activity", "pg_user", "pg_user_mappings"];
-const CATALOG: &str = "pg_catalog";
 /// How PostgreSQL calls what has no name.
 const NAMELESS: &str = "?column?";
 /// Descriptions that nobody gave, of things whose number is often not known.
@@ -193,12 +193,7 @@ impl Visitor for Seen {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expression: &Expr) -> ControlFlow<()> {
-        let name = match expression {
-            Expr::Identifier(name) => Some(name),
-            Expr::CompoundIdentifier(names) => names.last(),
-            _ => None,
-        };
-        self.names.extend(name.map(|name| name.value.to_lowercase()));
+        self.names.extend(column(expression).map(|name| name.value.to_lowercase()));
         ControlFlow::Continue(())
     }
 
@@ -254,7 +249,7 @@ impl VisitorMut for Qualifier<'_> {
         let table = folded(table);
         if !self.own.iter().any(|own| own.contains(&table)) {
             let schema = match OF_THE_CATALOG.contains(&table.as_str()) {
-                true => Some(CATALOG.to_owned()),
+                true => Some(PG_CATALOG.to_owned()),
                 false => (self.schema_of)(&table),
             };
             if let Some(schema) = schema {
@@ -262,6 +257,15 @@ impl VisitorMut for Qualifier<'_> {
             }
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The name of a column that is all of an expression.
+fn column(expression: &Expr) -> Option<&Ident> {
+    match expression {
+        Expr::Identifier(name) => Some(name),
+        Expr::CompoundIdentifier(names) => names.last(),
+        _ => None,
     }
 }
 
@@ -274,7 +278,7 @@ fn is_of_the_catalog(name: &ObjectName) -> bool {
     let names: Vec<String> = name.0.iter().filter_map(ObjectNamePart::as_ident).map(folded).collect();
     match &names[..] {
         [table] => table.starts_with("pg_"),
-        [.., schema, _] => schema == CATALOG,
+        [.., schema, _] => schema == PG_CATALOG,
         [] => false,
     }
 }
@@ -488,12 +492,8 @@ fn aggregate_lookup(query: &mut Query) {
 
 /// Compares what is true or not of an index or a column with `'t'`.
 fn truth_is_no_text(left: &Expr, right: &mut Expr) {
-    let name = match left {
-        Expr::Identifier(name) => Some(name),
-        Expr::CompoundIdentifier(names) => names.last(),
-        _ => None,
-    };
-    let is_truth = name.is_some_and(|name| ["indis", "attis", "attnot"].iter().any(|of| name.value.starts_with(of)));
+    let is_truth =
+        column(left).is_some_and(|name| ["indis", "attis", "attnot"].iter().any(|of| name.value.starts_with(of)));
     if is_truth && literal(right).is_some() {
         *right = cast(right.clone(), DataType::Boolean);
     }
@@ -702,8 +702,7 @@ fn escaped_by_backslash(pattern: &Expr, escape: &str) -> Expr {
 /// How PostgreSQL calls a column.
 fn natural_name(expression: &Expr) -> Option<String> {
     match expression {
-        Expr::Identifier(name) => Some(folded(name)),
-        Expr::CompoundIdentifier(names) => names.last().map(folded),
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => column(expression).map(folded),
         Expr::Function(function) => last(&function.name).map(|name| name.value.to_lowercase()),
         Expr::Cast { expr, .. } | Expr::Nested(expr) => natural_name(expr),
         Expr::AtTimeZone { .. } => Some("timezone".to_owned()),
@@ -774,11 +773,10 @@ fn name_columns(select: &mut Select, names: &HashSet<String>, ordered: &HashSet<
     }
     for item in &mut select.projection {
         let SelectItem::UnnamedExpr(expression) = item else { continue };
-        let is_cast_column = match expression {
-            Expr::Identifier(_) | Expr::CompoundIdentifier(_) => continue,
-            Expr::Cast { expr, .. } => matches!(**expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
-            _ => false,
-        };
+        if column(expression).is_some() {
+            continue;
+        }
+        let is_cast_column = matches!(expression, Expr::Cast { expr, .. } if column(expr).is_some());
         let name = natural_name(expression).unwrap_or_else(|| NAMELESS.to_owned());
         let is_cast_column = is_cast_column && !ordered.contains(&name);
         // Not one that means something else in the question.

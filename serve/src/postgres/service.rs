@@ -1,6 +1,7 @@
 //! Puts questions to the library in its words, and lets their rows come only as long as the client wants them.
 
 use super::{
+    codes::{NOT_SUPPORTED, failed},
     is_logged_in, log_in_first,
     rewrite::{Asked, one_by_one, rewrite},
 };
@@ -17,7 +18,7 @@ use datafusion_postgres::{
             stmt::QueryParser,
             store::{Entry, PortalStore},
         },
-        error::{ErrorInfo, PgWireError, PgWireResult},
+        error::{PgWireError, PgWireResult},
         messages::{PgWireBackendMessage, extendedquery::Execute, response::EmptyQueryResponse},
     },
 };
@@ -33,7 +34,6 @@ use tokio::{
 };
 
 const CANCELED: &str = "57014";
-const NOT_SUPPORTED: &str = "0A000";
 /// Rows that are taken over at a time, and how often before they are wanted.
 const CHUNK_ROWS: usize = 1024;
 const CHUNKS_AHEAD: usize = 2;
@@ -79,12 +79,8 @@ async fn canceled_after_planning(client: &(impl ClientInfo + Sync)) -> PgWireRes
 
 type Stop = Pin<Box<dyn Future<Output = PgWireError> + Send>>;
 
-fn user_error(code: &str, message: &str) -> PgWireError {
-    PgWireError::UserError(Box::new(ErrorInfo::new("ERROR".to_owned(), code.to_owned(), message.to_owned())))
-}
-
 fn canceled(why: &str) -> PgWireError {
-    user_error(CANCELED, why)
+    failed(CANCELED, why)
 }
 
 /// Has rows computed by a task of their own, which some joins keep busy for seconds at a time: who waits for them still hears
@@ -171,7 +167,7 @@ impl SimpleQueryHandler for Service {
     {
         let mut answers = Vec::new();
         // One after the other: a path that one sets is in force for the next.
-        for query in one_by_one(query).map_err(|why| user_error(NOT_SUPPORTED, &why))? {
+        for query in one_by_one(query).map_err(|why| failed(NOT_SUPPORTED, why))? {
             let query = self.parser.rewritten(client, &query, &[])?;
             answers.extend(SimpleQueryHandler::do_query(&*self.inner, client, &query).await?);
         }
@@ -273,7 +269,7 @@ impl ExtendedQueryHandler for Service {
             Response::Execution(tag) => send_execution_response(client, tag).await?,
             Response::Error(error) => return Err(PgWireError::UserError(error)),
             Response::CopyIn(_) | Response::CopyOut(_) | Response::CopyBoth(_) => {
-                return Err(user_error(NOT_SUPPORTED, "there is no COPY here"));
+                return Err(failed(NOT_SUPPORTED, "there is no COPY here"));
             }
         }
         client.set_state(PgWireConnectionState::ReadyForQuery);
@@ -310,7 +306,7 @@ impl RewritingParser {
             let found = schemas.iter().find(|schema| has(schema, table))?;
             (*found != PUBLIC).then(|| (*found).to_owned())
         };
-        rewrite(sql, &Asked { declared, schema_of: &schema_of }).map_err(|unknown| user_error(NOT_SUPPORTED, &unknown))
+        rewrite(sql, &Asked { declared, schema_of: &schema_of }).map_err(|unknown| failed(NOT_SUPPORTED, unknown))
     }
 }
 
